@@ -1,0 +1,67 @@
+use std::time::Duration;
+
+use crate::Ttl;
+
+/// Until when a holder may believe in its lease, on the client's clock; `None` for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadline(Option<Duration>);
+
+impl Deadline {
+    /// A deadline that has passed: the lease is known to be lost.
+    pub(crate) const PASSED: Deadline = Deadline(Some(Duration::ZERO));
+
+    /// The deadline of a lease of `ttl` whose request was sent at `sent`.
+    ///
+    /// Counted from *before* the request: the store granted the lease at some time after that, so its own end lies
+    /// later than ours, however slow the reply was.
+    pub(crate) fn counted_from(sent: Duration, ttl: Ttl) -> Self {
+        Self(ttl.duration().map(|ttl| (sent + ttl).saturating_sub(margin(ttl))))
+    }
+
+    /// The time left at `now`: zero when it has passed, `None` for ever.
+    pub(crate) fn remaining(self, now: Duration) -> Option<Duration> {
+        self.0.map(|at| at.saturating_sub(now))
+    }
+
+    pub(crate) fn has_passed(self, now: Duration) -> bool {
+        self.remaining(now) == Some(Duration::ZERO)
+    }
+
+    pub(crate) fn earlier(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Some(one), Some(two)) => Self(Some(one.min(two))),
+            (one, two) => Self(one.or(two)),
+        }
+    }
+}
+
+/// How much earlier than the store the client gives a lease up: 100 ms or 5 % of the TTL, whichever is more, for clocks
+/// that run at different speeds and for the time between looking and acting; never more than half of the TTL.
+fn margin(ttl: Duration) -> Duration {
+    (ttl / 20).max(Duration::from_millis(100)).min(ttl / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SENT: Duration = Duration::from_secs(1_000);
+
+    fn left(ttl: Duration) -> Duration {
+        Deadline::counted_from(SENT, Ttl::new(ttl).unwrap()).remaining(SENT).unwrap()
+    }
+
+    #[test]
+    fn margin_is_taken_off() {
+        assert_eq!(left(Duration::from_secs(100)), Duration::from_secs(95));
+        assert_eq!(left(Duration::from_secs(1)), Duration::from_millis(900));
+        assert_eq!(left(Duration::from_millis(100)), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn never_stays_never() {
+        let never = Deadline::counted_from(SENT, Ttl::NEVER);
+        assert!(!never.has_passed(Duration::MAX));
+        assert_eq!(never.earlier(Deadline::PASSED), Deadline::PASSED);
+    }
+}

@@ -1,0 +1,181 @@
+use std::fmt;
+use std::time::Duration;
+
+use thiserror::Error as ThisError;
+
+use crate::{Holder, LockId, StoreError};
+
+/// Says why a lock was not had, or not kept.
+///
+/// `T` is what the body returned where a closure was run under the lock, so that no finished work is lost; elsewhere it
+/// is `()`.
+#[derive(ThisError)]
+#[non_exhaustive]
+pub enum Error<T = ()> {
+    /// Somebody else holds the lock, and did so for as long as the caller was willing to wait.
+    #[error("lock `{lock_id}` is held by {holder} ({})", match expires_in {
+        Some(left) => format!("for at most {left:.0?} more"),
+        None => "it never expires".to_owned(),
+    })]
+    Held {
+        /// Which lock.
+        lock_id: LockId,
+        /// Who holds it.
+        holder: Holder,
+        /// How long that lasts unless it is renewed or released, by the store's clock; `None` for ever.
+        expires_in: Option<Duration>,
+    },
+
+    /// The lease ended before the work under it was done: it expired, or was released by force. The work may have
+    /// overlapped that of a successor.
+    #[error(
+        "the lease on lock `{lock_id}` ended before the work under it was done; it may have overlapped a successor's"
+    )]
+    TimedOut {
+        /// Which lock.
+        lock_id: LockId,
+        /// What the body returned all the same.
+        output: T,
+    },
+
+    /// The store could not do what it was asked.
+    #[error("could not {action} lock `{lock_id}`")]
+    Store {
+        /// Which lock.
+        lock_id: LockId,
+        /// What was tried: `acquire`, `extend`, `release`, …
+        action: &'static str,
+        /// What the store said.
+        source: StoreError,
+    },
+
+    /// Something that was given is not valid; nothing was sent to the store.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+/// Says what is not valid in what was given, and what would be.
+#[derive(Debug, Clone, PartialEq, Eq, ThisError)]
+#[non_exhaustive]
+pub enum Invalid {
+    /// A lock id.
+    #[error("lock id {id:?} is not valid: {reason}")]
+    LockId {
+        /// The id, cut to its first 40 characters.
+        id: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A TTL.
+    #[error("ttl {value} is {reason}; give 100ms to 365 days, or never")]
+    Ttl {
+        /// The value.
+        value: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The text about the holder.
+    #[error("holder text is not valid: {reason}")]
+    HolderText {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A "hold at least".
+    #[error("hold-at-least {hold_at_least:?} is longer than the ttl {ttl}; make it shorter, or the ttl longer")]
+    HoldAtLeast {
+        /// The value.
+        hold_at_least: Duration,
+        /// The TTL that it has to fit in.
+        ttl: crate::Ttl,
+    },
+    /// An environment variable.
+    #[error("environment variable {variable} is {value:?}: {reason}")]
+    Environment {
+        /// Its name.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A URL. The URL itself is not repeated, for it may have a password in it.
+    #[error("database url is not valid: {reason}")]
+    Url {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The name of a table.
+    #[error("table name {name:?} is not valid: {reason}")]
+    Table {
+        /// The name.
+        name: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+}
+
+impl From<std::convert::Infallible> for Invalid {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl<T> Error<T> {
+    pub(crate) fn store(lock_id: &LockId, action: &'static str, source: StoreError) -> Self {
+        Self::Store { lock_id: lock_id.clone(), action, source }
+    }
+
+    /// Whether somebody else holds the lock.
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Held { .. })
+    }
+
+    /// Whether the lease ended before the work was done.
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self, Self::TimedOut { .. })
+    }
+
+    /// Whether something that was given is not valid.
+    pub fn is_invalid(&self) -> bool {
+        matches!(self, Self::Invalid(_))
+    }
+
+    /// Whether the store failed for a reason that may pass, so that trying again may help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store { source, .. } if source.is_transient())
+    }
+
+    /// Changes the type of what the body returned.
+    pub fn map_output<U>(self, change: impl FnOnce(T) -> U) -> Error<U> {
+        match self {
+            Self::Held { lock_id, holder, expires_in } => Error::Held { lock_id, holder, expires_in },
+            Self::TimedOut { lock_id, output } => Error::TimedOut { lock_id, output: change(output) },
+            Self::Store { lock_id, action, source } => Error::Store { lock_id, action, source },
+            Self::Invalid(invalid) => Error::Invalid(invalid),
+        }
+    }
+}
+
+// By hand: a body's output need not be `Debug` for the error to be one.
+impl<T> fmt::Debug for Error<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held { lock_id, holder, expires_in } => f
+                .debug_struct("Held")
+                .field("lock_id", lock_id)
+                .field("holder", holder)
+                .field("expires_in", expires_in)
+                .finish(),
+            Self::TimedOut { lock_id, .. } => {
+                f.debug_struct("TimedOut").field("lock_id", lock_id).finish_non_exhaustive()
+            }
+            Self::Store { lock_id, action, source } => f
+                .debug_struct("Store")
+                .field("lock_id", lock_id)
+                .field("action", action)
+                .field("source", source)
+                .finish(),
+            Self::Invalid(invalid) => f.debug_tuple("Invalid").field(invalid).finish(),
+        }
+    }
+}

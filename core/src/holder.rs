@@ -1,0 +1,83 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::Invalid;
+
+/// Says to people who holds a lock: free text of at most 256 characters, without control characters.
+///
+/// Nothing is ever decided by it; that is what [`OwnerToken`](crate::OwnerToken) is for. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct HolderText(Arc<str>);
+
+impl HolderText {
+    /// The most characters (Unicode scalar values, not bytes) that the text may have.
+    pub const MAX_CHARS: usize = 256;
+
+    /// Validates `text`.
+    ///
+    /// # Errors
+    /// [`Invalid::HolderText`] when it is too long or has a control character.
+    pub fn new(text: impl AsRef<str>) -> Result<Self, Invalid> {
+        let text = text.as_ref();
+        if text.chars().any(char::is_control) {
+            return Err(Invalid::HolderText { reason: "it has a control character; leave it out".into() });
+        }
+        match text.chars().count() {
+            0..=Self::MAX_CHARS => Ok(Self(text.into())),
+            chars => Err(Invalid::HolderText {
+                reason: format!("it has {chars} characters; at most {} are allowed", Self::MAX_CHARS),
+            }),
+        }
+    }
+
+    /// This process, as in `web-1 pid 4711`.
+    pub fn of_this_process() -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().replace(char::is_control, "?");
+        let host: String = host.chars().take(Self::MAX_CHARS - 16).collect();
+        Self(format!("{host} pid {}", std::process::id()).into())
+    }
+
+    /// The text with a label behind it, as in `web-1 pid 4711: nightly report`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn labelled(&self, label: &str) -> Result<Self, Invalid> {
+        Self::new(format!("{self}: {label}"))
+    }
+
+    /// The text as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HolderText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for HolderText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_bounded_and_printable() {
+        assert!(HolderText::new("é".repeat(256)).is_ok());
+        assert!(HolderText::new("é".repeat(257)).is_err());
+        assert!(HolderText::new("a\tb").is_err());
+    }
+
+    #[test]
+    fn this_process_is_named_by_host_and_pid() {
+        let text = HolderText::of_this_process();
+        assert!(text.as_str().ends_with(&format!(" pid {}", std::process::id())), "{text}");
+        assert!(text.labelled("nightly").unwrap().as_str().ends_with(": nightly"));
+    }
+}

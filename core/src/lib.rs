@@ -1,0 +1,55 @@
+//! The contract, the semantics and the errors of [db-mutex](https://docs.rs/db-mutex), without a database driver.
+//!
+//! From the user inwards, one file each:
+//!
+//! | file | the one idea |
+//! |---|---|
+//! | `mutex` | [`DbMutex`]: a store and the defaults that its locks share |
+//! | `lock` | [`Lock`]: one lock id with its options; acquiring, and running a closure under it |
+//! | `guard` | [`Guard`]: the lock while it is held, and when it stops being held |
+//! | `waiting` | [`WaitLimit`], and when a waiter asks again |
+//! | `releaser` | what becomes of a lock whose guard or whose acquiring future is dropped |
+//! | `store` | [`LockStore`]: **the contract** that a database has to keep |
+//! | `request`, `row` | what a store is asked, and what it answers |
+//! | `id`, `owner`, `ttl`, `holder` | the validated words of a request |
+//! | `clock` | the client's clock, and the deadline counted on it |
+//! | `error`, `store_error` | what can go wrong, for users and for stores |
+//! | `memory` | [`MemoryStore`]: the reference, and the store of your own tests |
+//!
+//! Users need [`DbMutex`]; who writes a store for another database needs [`LockStore`] and proves it with the
+//! crate `db-mutex-conformance`.
+
+mod clock;
+mod deadline;
+mod error;
+mod guard;
+mod holder;
+mod id;
+mod lock;
+mod memory;
+mod mutex;
+mod owner;
+mod releaser;
+mod request;
+mod row;
+mod store;
+mod store_error;
+mod ttl;
+mod waiting;
+
+pub use async_trait::async_trait;
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::{Error, Invalid};
+pub use guard::Guard;
+pub use holder::HolderText;
+pub use id::LockId;
+pub use lock::Lock;
+pub use memory::MemoryStore;
+pub use mutex::{DbMutex, DbMutexBuilder, TTL_VARIABLE};
+pub use owner::OwnerToken;
+pub use request::{DeleteBy, DeleteRequest, InsertRequest, ListFilter, RenewRequest};
+pub use row::{Deleted, Fence, Holder, Inserted, Lease, LockRow, LockState, NEVER_US, Renewed};
+pub use store::LockStore;
+pub use store_error::{StoreError, StoreErrorKind};
+pub use ttl::Ttl;
+pub use waiting::WaitLimit;

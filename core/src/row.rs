@@ -1,0 +1,254 @@
+//! What a store answers.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::{HolderText, LockId};
+
+/// The value of [`LockRow::expires_at_us`] and [`Lease::expires_at_us`] that means "never".
+pub const NEVER_US: i64 = i64::MAX;
+
+/// A fencing token: a positive number that is greater for each acquisition of a lock id than for every earlier one.
+///
+/// Pass it to the resource that the lock protects, and let the resource refuse a smaller one than it has seen: then a
+/// holder that was paused beyond its lease can do no harm
+/// ([how and why](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)). It is
+/// `max(previous + 1, microseconds since 1970)`; only its order means something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fence(i64);
+
+impl Fence {
+    /// Wraps a number as a store keeps it.
+    pub const fn new(fence: i64) -> Self {
+        Self(fence)
+    }
+
+    /// The number.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The answer to an insert.
+#[derive(Debug, Clone)]
+pub enum Inserted {
+    /// The lock is the owner's now.
+    Granted(Lease),
+    /// It is somebody else's. An expected answer, not an error.
+    Held(Holder),
+}
+
+/// The answer to a renewal.
+#[derive(Debug, Clone)]
+pub enum Renewed {
+    /// The lease lasts on.
+    Renewed(Lease),
+    /// The lease is over, or was never this owner's.
+    NotHeld,
+}
+
+/// The answer to a delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// The lock was the owner's until now (or, with force, somebody's).
+    Released,
+    /// The lease was over, or never this owner's; nothing was changed.
+    NotHeld,
+}
+
+/// A granted or renewed lease. Times are microseconds since 1970, UTC, by the store's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lease {
+    /// The fencing token of this acquisition.
+    pub fence: Fence,
+    /// When it was granted.
+    pub acquired_at_us: i64,
+    /// When it ends unless it is renewed; [`NEVER_US`] for never.
+    pub expires_at_us: i64,
+}
+
+impl Lease {
+    /// A lease as a store granted it.
+    pub fn new(fence: Fence, acquired_at_us: i64, expires_at_us: i64) -> Self {
+        Self { fence, acquired_at_us, expires_at_us }
+    }
+}
+
+/// Who holds a lock that was refused, for how long already, and for how long still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// Who it is, for people.
+    pub holder: HolderText,
+    /// The fencing token of that acquisition.
+    pub fence: Fence,
+    /// How long ago it was granted.
+    pub held_for: Duration,
+    /// How long it lasts unless it is renewed; `None` for ever.
+    pub expires_in: Option<Duration>,
+    /// Whether the holder has finished and the id rests until its "hold at least" is over.
+    pub resting: bool,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.resting { write!(f, "{}, which has finished", self.holder) } else { self.holder.fmt(f) }
+    }
+}
+
+/// A row of the table, as it was when the store read it. Times are microseconds since 1970, UTC, by the store's clock.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LockRow {
+    /// Which lock.
+    pub lock_id: LockId,
+    /// Whether it has an owner: it is held, or its holder went away without releasing it.
+    pub owned: bool,
+    /// The fencing token of its latest acquisition.
+    pub fence: Fence,
+    /// Who acquired it last, for people.
+    pub holder: HolderText,
+    /// When it was acquired last.
+    pub acquired_at_us: i64,
+    /// When it was released; `None` while it has an owner.
+    pub released_at_us: Option<i64>,
+    /// When it expires or expired, when its rest ends, or when it became free; [`NEVER_US`] for never.
+    pub expires_at_us: i64,
+    /// The store's clock when it read the row.
+    pub now_us: i64,
+}
+
+/// What a row says about its lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LockState {
+    /// It has an owner, whose lease lasts.
+    Held,
+    /// It was released, and rests until its "hold at least" is over.
+    Resting,
+    /// It was released and is free.
+    Free,
+    /// Its holder did not release it in time; it is free.
+    Expired,
+}
+
+impl LockState {
+    /// The state as one lower-case word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Resting => "resting",
+            Self::Free => "free",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl LockRow {
+    /// A row that was just granted at `lease.acquired_at_us`, and read at that moment. A store sets the rest.
+    pub fn new(lock_id: LockId, holder: HolderText, lease: Lease) -> Self {
+        Self {
+            lock_id,
+            owned: true,
+            fence: lease.fence,
+            holder,
+            acquired_at_us: lease.acquired_at_us,
+            released_at_us: None,
+            expires_at_us: lease.expires_at_us,
+            now_us: lease.acquired_at_us,
+        }
+    }
+
+    /// What the row says, judged by the store's clock when it was read.
+    pub fn state(&self) -> LockState {
+        match (self.owned, self.expires_at_us > self.now_us) {
+            (true, true) => LockState::Held,
+            (true, false) => LockState::Expired,
+            (false, true) => LockState::Resting,
+            (false, false) => LockState::Free,
+        }
+    }
+
+    /// Whether nobody else can have the lock now: it is held, or rests.
+    pub fn is_taken(&self) -> bool {
+        self.expires_at_us > self.now_us
+    }
+
+    /// How long the lock stays taken unless it is renewed or released: zero when it is free, `None` for ever.
+    pub fn expires_in(&self) -> Option<Duration> {
+        (self.expires_at_us != NEVER_US).then(|| span(self.now_us, self.expires_at_us))
+    }
+
+    /// How long ago the lock was acquired last.
+    pub fn acquired_ago(&self) -> Duration {
+        span(self.acquired_at_us, self.now_us)
+    }
+
+    /// How long the last holder has held the lock until now, or until it was released or expired.
+    pub fn held_for(&self) -> Duration {
+        let until = match (self.released_at_us, self.state()) {
+            (Some(released), _) => released,
+            (None, LockState::Expired) => self.expires_at_us,
+            (None, _) => self.now_us,
+        };
+        span(self.acquired_at_us, until)
+    }
+
+    /// The row as the holder who stands in the way of an insert.
+    pub fn to_holder(&self) -> Holder {
+        Holder {
+            holder: self.holder.clone(),
+            fence: self.fence,
+            held_for: self.held_for(),
+            expires_in: self.expires_in(),
+            resting: self.state() == LockState::Resting,
+        }
+    }
+}
+
+/// The time from one microsecond to another; zero when the clock went backwards in between.
+fn span(from_us: i64, to_us: i64) -> Duration {
+    Duration::from_micros(u64::try_from(to_us.saturating_sub(from_us)).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(owned: bool, expires_at_us: i64) -> LockRow {
+        let lease = Lease::new(Fence::new(7), 1_000_000, expires_at_us);
+        let mut row = LockRow::new(LockId::new("job").unwrap(), HolderText::new("me").unwrap(), lease);
+        row.owned = owned;
+        row.now_us = 3_000_000;
+        row
+    }
+
+    #[test]
+    fn two_columns_say_the_four_states() {
+        assert_eq!(row(true, 3_000_001).state(), LockState::Held);
+        assert_eq!(row(true, 3_000_000).state(), LockState::Expired);
+        assert_eq!(row(false, 3_000_001).state(), LockState::Resting);
+        assert_eq!(row(false, 3_000_000).state(), LockState::Free);
+    }
+
+    #[test]
+    fn never_has_no_remaining_time() {
+        assert_eq!(row(true, NEVER_US).expires_in(), None);
+        assert_eq!(row(true, NEVER_US).state(), LockState::Held);
+        assert_eq!(row(true, 2_000_000).expires_in(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_rest_does_not_count_as_work() {
+        let mut resting = row(false, 60_000_000);
+        resting.released_at_us = Some(1_500_000);
+        assert_eq!(resting.held_for(), Duration::from_millis(500));
+        assert_eq!(row(true, 2_000_000).held_for(), Duration::from_secs(1));
+    }
+}

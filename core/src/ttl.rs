@@ -1,0 +1,105 @@
+use std::fmt;
+use std::time::Duration;
+
+use crate::Invalid;
+
+/// How long a lease lasts without being renewed: 100 ms to 365 days, or for ever.
+///
+/// Counted by the store's clock from the moment at which it grants the lease; kept in whole microseconds, rounded down.
+///
+/// ```
+/// use std::time::Duration;
+/// use db_mutex_core::Ttl;
+///
+/// assert_eq!(Ttl::new(Duration::from_secs(90))?.duration(), Some(Duration::from_secs(90)));
+/// assert_eq!(Ttl::NEVER.duration(), None);
+/// assert!(Ttl::new(Duration::from_millis(50)).is_err());
+/// # Ok::<_, db_mutex_core::Invalid>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ttl(Option<Duration>);
+
+impl Ttl {
+    /// The shortest: 100 ms. Below that, the way to the store and back is as long as the lease.
+    pub const MIN: Duration = Duration::from_millis(100);
+    /// The longest that still ends: 365 days.
+    pub const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    /// 30 minutes: what a mutex uses unless it is told otherwise.
+    pub const DEFAULT: Ttl = Ttl(Some(Duration::from_secs(30 * 60)));
+    /// The lease never expires. A holder that crashes blocks the others until somebody releases the lock by force.
+    pub const NEVER: Ttl = Ttl(None);
+
+    /// Validates `ttl`.
+    ///
+    /// # Errors
+    /// [`Invalid::Ttl`] when it is shorter than [`MIN`](Self::MIN) or longer than [`MAX`](Self::MAX).
+    pub fn new(ttl: Duration) -> Result<Self, Invalid> {
+        let reason = if ttl < Self::MIN {
+            "shorter than 100ms"
+        } else if ttl > Self::MAX {
+            "longer than 365 days"
+        } else {
+            return Ok(Self(Some(ttl)));
+        };
+        Err(Invalid::Ttl { value: format!("{ttl:?}"), reason: reason.into() })
+    }
+
+    /// The duration, or `None` when the lease never expires.
+    pub const fn duration(self) -> Option<Duration> {
+        self.0
+    }
+
+    /// The duration in whole microseconds, or `None` when the lease never expires: what a store adds to its clock.
+    pub fn as_micros(self) -> Option<i64> {
+        self.0.map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+impl Default for Ttl {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl TryFrom<Duration> for Ttl {
+    type Error = Invalid;
+
+    fn try_from(ttl: Duration) -> Result<Self, Invalid> {
+        Self::new(ttl)
+    }
+}
+
+impl fmt::Display for Ttl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(ttl) => write!(f, "{ttl:?}"),
+            None => f.write_str("never"),
+        }
+    }
+}
+
+impl fmt::Debug for Ttl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ttl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_inclusive() {
+        assert!(Ttl::new(Ttl::MIN).is_ok());
+        assert!(Ttl::new(Ttl::MAX).is_ok());
+        for bad in [Duration::ZERO, Duration::from_millis(50), Ttl::MAX + Duration::from_nanos(1), Duration::MAX] {
+            assert!(Ttl::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn never_has_no_micros() {
+        assert_eq!(Ttl::NEVER.as_micros(), None);
+        assert_eq!(Ttl::DEFAULT.as_micros(), Some(1_800_000_000));
+    }
+}

@@ -1,0 +1,113 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long to wait for a lock that somebody else holds.
+///
+/// The default is not to wait: a periodic job that finds the previous run at work has nothing to do. A limit is about
+/// waiting for the lock only; how long a single request to the store may take is the store's own setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum WaitLimit {
+    /// Ask once.
+    #[default]
+    No,
+    /// Ask until this much time has passed.
+    AtMost(Duration),
+    /// Ask until the lock is granted.
+    Forever,
+}
+
+impl From<Duration> for WaitLimit {
+    fn from(limit: Duration) -> Self {
+        Self::AtMost(limit)
+    }
+}
+
+/// When a waiter asks again: soon at first, then ever more rarely, at random within bounds so that many waiters do not
+/// ask in step, and just after the holder's lease can end.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    give_up: Option<Instant>,
+    longest: Duration,
+}
+
+impl Patience {
+    const FIRST: Duration = Duration::from_millis(20);
+    const LONGEST: Duration = Duration::from_millis(500);
+    const FLOOR: Duration = Duration::from_millis(5);
+
+    /// Starts to wait.
+    pub(crate) fn start(limit: WaitLimit) -> Self {
+        let now = Instant::now();
+        let give_up = match limit {
+            WaitLimit::No => Some(now),
+            WaitLimit::AtMost(limit) => now.checked_add(limit),
+            WaitLimit::Forever => None,
+        };
+        Self { give_up, longest: Self::FIRST }
+    }
+
+    /// How long to pause before asking again; `None` when patience is at its end. `expires_in` is what the holder has
+    /// left, where it is known.
+    pub(crate) fn next_pause(&mut self, expires_in: Option<Duration>) -> Option<Duration> {
+        let left = self.give_up.map(|at| at.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return None;
+        }
+        let pause = self.longest.mul_f64(random_between(0.5, 1.0));
+        self.longest = self.longest.mul_f64(1.5).min(Self::LONGEST);
+        // The lease ends before the next question would come: ask then, a moment later than the store's clock says.
+        let pause = match expires_in {
+            Some(end) if end < pause => end + Self::FLOOR.mul_f64(random_between(0.2, 1.0)),
+            _ => pause,
+        };
+        Some(pause.max(Self::FLOOR).min(left.unwrap_or(Duration::MAX)))
+    }
+}
+
+/// A random number, or the middle where the operating system has none to give.
+fn random_between(low: f64, high: f64) -> f64 {
+    let unit = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
+    low + (high - low) * unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_wait_asks_once() {
+        assert_eq!(Patience::start(WaitLimit::No).next_pause(None), None);
+        assert_eq!(Patience::start(Duration::ZERO.into()).next_pause(None), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_and_never_pass_the_limit() {
+        let mut patience = Patience::start(Duration::from_secs(10).into());
+        let begun = Instant::now();
+        let mut last = Duration::ZERO;
+        while let Some(pause) = patience.next_pause(Some(Duration::from_secs(3600))) {
+            assert!(pause <= Patience::LONGEST);
+            last = last.max(pause);
+            tokio::time::sleep(pause).await;
+        }
+        assert!(begun.elapsed() >= Duration::from_secs(10));
+        assert!(begun.elapsed() <= Duration::from_millis(10_100));
+        assert!(last >= Patience::LONGEST / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_the_lease_is_not_slept_through() {
+        let mut patience = Patience::start(WaitLimit::Forever);
+        for _ in 0..20 {
+            patience.next_pause(None);
+        }
+        let pause = patience.next_pause(Some(Duration::from_millis(30))).unwrap();
+        assert!(pause >= Duration::from_millis(30) && pause <= Duration::from_millis(40), "{pause:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_beyond_all_time_is_for_ever() {
+        assert!(Patience::start(Duration::MAX.into()).next_pause(None).is_some());
+    }
+}
