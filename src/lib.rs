@@ -1,1 +1,41 @@
+//! A mutex in the database you already run: long jobs that must not overlap, across processes and machines, without a
+//! new server.
+//!
+//! ```
+//! # #[cfg(feature = "sqlite-unbundled")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), db_mutex::Error> {
+//! # let url = "sqlite::memory:";
+//! // let url = "sqlite:/var/lib/my-app/locks.db";
+//! let mutex = db_mutex::connect(url).await?;
+//!
+//! let guard = mutex.lock("nightly-report").acquire().await?;
+//! // … the work that must not overlap …
+//! guard.release().await?;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "sqlite-unbundled"))]
+//! # fn main() {}
+//! ```
+//!
+//! A lock that is held by somebody else is [`Error::Held`], which says by whom and for how long. A lease that ended
+//! before the work did is [`Error::TimedOut`]. A database that fails is neither.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `sqlite` (default) | [`sqlite::SqliteStore`], with SQLite compiled in |
+//! | `sqlite-unbundled` | the same, with the system's SQLite (3.37 or newer) |
+//! | `all-backends` | every backend there is |
+//!
+//! Whose storage is another one writes a [`LockStore`], and proves it with the crate `db-mutex-conformance`.
 
+mod connect;
+
+pub use connect::{Connector, connect};
+pub use db_mutex_core::*;
+
+/// The SQLite backend.
+#[cfg(feature = "sqlite-unbundled")]
+pub use db_mutex_sqlite as sqlite;

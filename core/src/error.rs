@@ -49,6 +49,13 @@ pub enum Error<T = ()> {
         source: StoreError,
     },
 
+    /// The database could not be opened or reached, or its table is not ours.
+    #[error("could not open the database")]
+    Connect {
+        /// What the store said.
+        source: StoreError,
+    },
+
     /// Something that was given is not valid; nothing was sent to the store.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -142,7 +149,7 @@ impl<T> Error<T> {
 
     /// Whether the store failed for a reason that may pass, so that trying again may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Store { source, .. } if source.is_transient())
+        matches!(self, Self::Store { source, .. } | Self::Connect { source } if source.is_transient())
     }
 
     /// Changes the type of what the body returned.
@@ -151,6 +158,7 @@ impl<T> Error<T> {
             Self::Held { lock_id, holder, expires_in } => Error::Held { lock_id, holder, expires_in },
             Self::TimedOut { lock_id, output } => Error::TimedOut { lock_id, output: change(output) },
             Self::Store { lock_id, action, source } => Error::Store { lock_id, action, source },
+            Self::Connect { source } => Error::Connect { source },
             Self::Invalid(invalid) => Error::Invalid(invalid),
         }
     }
@@ -175,6 +183,7 @@ impl<T> fmt::Debug for Error<T> {
                 .field("action", action)
                 .field("source", source)
                 .finish(),
+            Self::Connect { source } => f.debug_struct("Connect").field("source", source).finish(),
             Self::Invalid(invalid) => f.debug_tuple("Invalid").field(invalid).finish(),
         }
     }

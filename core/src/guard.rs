@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::{
-    DbMutex, DeleteRequest, Deleted, Error, Fence, InsertRequest, Invalid, LockId, OwnerToken, RenewRequest, Renewed,
-    Ttl,
+    DbMutex, DeleteRequest, Deleted, Error, Fence, InsertRequest, Invalid, Lease, LockId, OwnerToken, RenewRequest,
+    Renewed, Ttl,
 };
 
 /// Holds a lock until it is released or dropped, or until its lease ends.
@@ -18,17 +18,23 @@ pub struct Guard {
     mutex: DbMutex,
     lock_id: LockId,
     owner: OwnerToken,
-    fence: Fence,
     hold_at_least: Duration,
-    deadline: Mutex<Deadline>,
+    held: Mutex<Held>,
     released: bool,
+}
+
+/// What a renewal changes.
+#[derive(Clone, Copy)]
+struct Held {
+    lease: Lease,
+    deadline: Deadline,
 }
 
 impl Guard {
     pub(crate) fn new(
         mutex: DbMutex,
         request: &InsertRequest,
-        fence: Fence,
+        lease: Lease,
         deadline: Deadline,
         hold_at_least: Duration,
     ) -> Self {
@@ -36,9 +42,8 @@ impl Guard {
             mutex,
             lock_id: request.lock_id.clone(),
             owner: request.owner,
-            fence,
             hold_at_least,
-            deadline: Mutex::new(deadline),
+            held: Mutex::new(Held { lease, deadline }),
             released: false,
         }
     }
@@ -50,7 +55,12 @@ impl Guard {
 
     /// The fencing token of this acquisition, to pass to the resource that the lock protects.
     pub fn fence(&self) -> Fence {
-        self.fence
+        self.held().lease.fence
+    }
+
+    /// What the store granted, in the store's time; [`remaining`](Self::remaining) is what counts here.
+    pub fn lease(&self) -> Lease {
+        self.held().lease
     }
 
     /// The secret that proves this acquisition to the store: what verifying inside a transaction asks for.
@@ -64,13 +74,13 @@ impl Guard {
     /// turns `false` a safety margin before the store lets the lease expire: 5 % of the TTL, at least 100 ms, at most
     /// half of the TTL.
     pub fn is_valid(&self) -> bool {
-        !self.deadline().has_passed(self.mutex.shared.clock.elapsed())
+        !self.held().deadline.has_passed(self.mutex.shared.clock.elapsed())
     }
 
     /// For how long [`is_valid`](Self::is_valid) stays `true` from now on: zero when it no longer is, `None` when the
     /// lease never expires.
     pub fn remaining(&self) -> Option<Duration> {
-        self.deadline().remaining(self.mutex.shared.clock.elapsed())
+        self.held().deadline.remaining(self.mutex.shared.clock.elapsed())
     }
 
     /// Lets the lease last `ttl` (a [`Duration`] or a [`Ttl`]) from now on, longer or shorter than what was left.
@@ -91,15 +101,15 @@ impl Guard {
         let shared = &self.mutex.shared;
         let extended = Deadline::counted_from(shared.clock.elapsed(), ttl);
         // A shorter lease may be in force from the moment at which the request is sent, whether or not we hear of it.
-        self.set_deadline(|deadline| deadline.earlier(extended));
+        self.change(|held| held.deadline = held.deadline.earlier(extended));
         match shared.store.renew(&RenewRequest::new(self.lock_id.clone(), self.owner, ttl)).await {
-            Ok(Renewed::Renewed(_)) => {
-                self.set_deadline(|_| extended);
-                tracing::debug!(lock_id = %self.lock_id, fence = %self.fence, %ttl, "extended");
+            Ok(Renewed::Renewed(lease)) => {
+                self.change(|held| *held = Held { lease, deadline: extended });
+                tracing::debug!(lock_id = %self.lock_id, fence = %lease.fence, %ttl, "extended");
                 Ok(())
             }
             Ok(Renewed::NotHeld) => {
-                self.set_deadline(|_| Deadline::PASSED);
+                self.change(|held| held.deadline = Deadline::PASSED);
                 Err(self.timed_out())
             }
             Err(error) => Err(Error::store(&self.lock_id, "extend", error)),
@@ -121,7 +131,7 @@ impl Guard {
                 self.released = true;
                 match deleted {
                     Deleted::Released => {
-                        tracing::debug!(lock_id = %self.lock_id, fence = %self.fence, "released");
+                        tracing::debug!(lock_id = %self.lock_id, fence = %self.fence(), "released");
                         Ok(())
                     }
                     Deleted::NotHeld => Err(self.timed_out()),
@@ -132,7 +142,7 @@ impl Guard {
     }
 
     fn timed_out(&self) -> Error {
-        tracing::warn!(lock_id = %self.lock_id, fence = %self.fence, "the lock was lost");
+        tracing::warn!(lock_id = %self.lock_id, fence = %self.fence(), "the lock was lost");
         Error::TimedOut { lock_id: self.lock_id.clone(), output: () }
     }
 
@@ -140,13 +150,12 @@ impl Guard {
         DeleteRequest::by_owner(self.lock_id.clone(), self.owner).hold_at_least(self.hold_at_least)
     }
 
-    fn deadline(&self) -> Deadline {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> Held {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_deadline(&self, change: impl FnOnce(Deadline) -> Deadline) {
-        let mut deadline = self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
-        *deadline = change(*deadline);
+    fn change(&self, change: impl FnOnce(&mut Held)) {
+        change(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -162,7 +171,7 @@ impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
             .field("lock_id", &self.lock_id)
-            .field("fence", &self.fence)
+            .field("fence", &self.fence().get())
             .field("remaining", &self.remaining())
             .finish_non_exhaustive()
     }

@@ -30,11 +30,16 @@ impl HolderText {
         }
     }
 
+    /// Reads a text that a store has kept, whoever wrote it: control characters become `?`, and what is too long is cut.
+    pub fn lossy(text: &str) -> Self {
+        let kept = text.chars().take(Self::MAX_CHARS).map(|c| if c.is_control() { '?' } else { c });
+        Self(kept.collect::<String>().into())
+    }
+
     /// This process, as in `web-1 pid 4711`.
     pub fn of_this_process() -> Self {
-        let host = rustix::system::uname().nodename().to_string_lossy().replace(char::is_control, "?");
-        let host: String = host.chars().take(Self::MAX_CHARS - 16).collect();
-        Self(format!("{host} pid {}", std::process::id()).into())
+        let host: String = rustix::system::uname().nodename().to_string_lossy().chars().take(200).collect();
+        Self::lossy(&format!("{host} pid {}", std::process::id()))
     }
 
     /// The text with a label behind it, as in `web-1 pid 4711: nightly report`.

@@ -47,6 +47,7 @@ pub use lock::Lock;
 pub use memory::MemoryStore;
 pub use mutex::{DbMutex, DbMutexBuilder, TTL_VARIABLE};
 pub use owner::OwnerToken;
+pub use releaser::PendingDelete;
 pub use request::{DeleteBy, DeleteRequest, InsertRequest, ListFilter, RenewRequest};
 pub use row::{Deleted, Fence, Holder, Inserted, Lease, LockRow, LockState, NEVER_US, Renewed};
 pub use store::LockStore;

@@ -219,7 +219,7 @@ impl Attempts {
                 }
                 self.unsettled = false;
                 tracing::debug!(%lock_id, fence = %lease.fence, "acquired");
-                Ok(Guard::new(self.mutex.clone(), &self.request, lease.fence, deadline, self.hold_at_least))
+                Ok(Guard::new(self.mutex.clone(), &self.request, lease, deadline, self.hold_at_least))
             }
             Ok(Inserted::Held(holder)) => {
                 // A refusal settles this attempt; one before it that failed may still be on its way.
@@ -246,6 +246,7 @@ fn with_output_of<T>(error: Error) -> Error<T> {
     match error {
         Error::Held { lock_id, holder, expires_in } => Error::Held { lock_id, holder, expires_in },
         Error::Store { lock_id, action, source } => Error::Store { lock_id, action, source },
+        Error::Connect { source } => Error::Connect { source },
         Error::Invalid(invalid) => Error::Invalid(invalid),
         Error::TimedOut { lock_id, output: () } => Error::Store {
             lock_id,

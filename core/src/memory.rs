@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     DeleteBy, DeleteRequest, Deleted, Fence, HolderText, InsertRequest, Inserted, Lease, ListFilter, LockId, LockRow,
-    LockStore, ManualClock, NEVER_US, OwnerToken, RenewRequest, Renewed, StoreError, Ttl,
+    LockStore, ManualClock, NEVER_US, OwnerToken, PendingDelete, RenewRequest, Renewed, StoreError, Ttl,
 };
 
 /// Keeps locks in memory: the reference for other stores, and a store for your own tests.
@@ -91,8 +91,9 @@ impl MemoryStore {
         let (mut rows, now) = self.open();
         match rows.get_mut(&request.lock_id) {
             Some(row) if row.expires_at_us > now && row.may_be_deleted(request.by) => {
+                // From now where the clock has stepped back: else a step of an hour would be an hour's rest.
                 let rest_ends = match request.by {
-                    DeleteBy::Owner(_) => row.acquired_at_us.saturating_add(request.hold_at_least_us()),
+                    DeleteBy::Owner(_) => row.acquired_at_us.min(now).saturating_add(request.hold_at_least_us()),
                     DeleteBy::Force => now,
                 };
                 row.owner = None;
@@ -167,8 +168,8 @@ impl LockStore for MemoryStore {
         Ok(rows.filter(|row| filter.include_free || row.is_taken()).collect())
     }
 
-    fn delete_soon(&self, request: DeleteRequest) -> Result<(), DeleteRequest> {
-        self.delete_now(&request);
+    fn delete_soon(&self, delete: PendingDelete) -> Result<(), PendingDelete> {
+        self.delete_now(delete.request());
         Ok(())
     }
 }

@@ -151,6 +151,17 @@ impl DbMutex {
         self.shared.store.purge_expired(older_than).await
     }
 
+    /// Waits until what was dropped (guards, unfinished acquisitions) is released in the store, at most for `limit`, and
+    /// answers the ids of those that still are not; they end with their TTL.
+    ///
+    /// Call it before the process exits. Locks that are still held are not touched.
+    ///
+    /// # Cancellation safety
+    /// The future may be dropped at any time; the releases go on.
+    pub async fn shutdown(&self, limit: Duration) -> Vec<LockId> {
+        self.shared.releaser.drain(limit).await
+    }
+
     /// The store underneath.
     pub fn store(&self) -> &Arc<dyn LockStore> {
         &self.shared.store

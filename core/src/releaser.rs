@@ -1,10 +1,12 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::{DeleteRequest, LockStore};
+use crate::{DeleteRequest, LockId, LockStore};
 
 /// Deletes what nobody waits for any more: the lock of a dropped guard, the grant of a dropped `acquire`.
 ///
@@ -14,18 +16,19 @@ use crate::{DeleteRequest, LockStore};
 #[derive(Debug)]
 pub(crate) struct Releaser {
     store: Arc<dyn LockStore>,
-    task: Mutex<Option<UnboundedSender<DeleteRequest>>>,
+    task: Mutex<Option<UnboundedSender<PendingDelete>>>,
+    outstanding: Arc<Outstanding>,
 }
 
 impl Releaser {
     pub(crate) fn new(store: Arc<dyn LockStore>) -> Self {
-        Self { store, task: Mutex::new(None) }
+        Self { store, task: Mutex::new(None), outstanding: Arc::default() }
     }
 
     /// Starts the task if there is none, or none any more because its runtime is gone. Called where locks are acquired:
     /// a `Drop` must not spawn.
     pub(crate) fn ensure_task(&self) {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut task = lock(&self.task);
         if task.as_ref().is_some_and(|sender| !sender.is_closed()) {
             return;
         }
@@ -38,21 +41,77 @@ impl Releaser {
 
     /// Sees to it that the lock is released, without waiting.
     pub(crate) fn release_soon(&self, request: DeleteRequest) {
-        let Err(request) = self.store.delete_soon(request) else { return };
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        let unsent = match task.as_ref() {
-            Some(sender) => sender.send(request).map_err(|unsent| unsent.0),
-            None => Err(request),
+        let Err(delete) = self.store.delete_soon(self.outstanding.enter(request)) else { return };
+        let unsent = match lock(&self.task).as_ref() {
+            Some(sender) => sender.send(delete).map_err(|unsent| unsent.0),
+            None => Err(delete),
         };
-        if let Err(request) = unsent {
-            tracing::warn!(lock_id = %request.lock_id, "no runtime is left to release the lock; it stays until its ttl");
+        if let Err(delete) = unsent {
+            let lock_id = &delete.request().lock_id;
+            tracing::warn!(%lock_id, "no runtime is left to release the lock; it stays until its ttl");
         }
+    }
+
+    /// Waits until nothing is outstanding, at most for `limit`, and answers which locks still are.
+    pub(crate) async fn drain(&self, limit: Duration) -> Vec<LockId> {
+        let drained = async {
+            loop {
+                let changed = self.outstanding.changed.notified();
+                if lock(&self.outstanding.locks).1.is_empty() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, drained).await;
+        lock(&self.outstanding.locks).1.values().cloned().collect()
     }
 }
 
-async fn delete_all(store: Arc<dyn LockStore>, mut requests: UnboundedReceiver<DeleteRequest>) {
-    while let Some(request) = requests.recv().await {
-        delete_patiently(&*store, &request).await;
+/// The deletes under way, by number.
+#[derive(Debug, Default)]
+struct Outstanding {
+    locks: Mutex<(u64, BTreeMap<u64, LockId>)>,
+    changed: Notify,
+}
+
+impl Outstanding {
+    fn enter(self: &Arc<Self>, request: DeleteRequest) -> PendingDelete {
+        let (last, locks) = &mut *lock(&self.locks);
+        *last += 1;
+        locks.insert(*last, request.lock_id.clone());
+        PendingDelete { request, number: *last, outstanding: Arc::clone(self) }
+    }
+}
+
+/// A delete that somebody has to do, and that nobody waits for: what [`LockStore::delete_soon`] takes.
+///
+/// To drop it says that it was done, or given up.
+#[derive(Debug)]
+#[must_use = "dropping it says that the delete was done"]
+pub struct PendingDelete {
+    request: DeleteRequest,
+    number: u64,
+    outstanding: Arc<Outstanding>,
+}
+
+impl PendingDelete {
+    /// What is to be deleted.
+    pub fn request(&self) -> &DeleteRequest {
+        &self.request
+    }
+}
+
+impl Drop for PendingDelete {
+    fn drop(&mut self) {
+        lock(&self.outstanding.locks).1.remove(&self.number);
+        self.outstanding.changed.notify_waiters();
+    }
+}
+
+async fn delete_all(store: Arc<dyn LockStore>, mut deletes: UnboundedReceiver<PendingDelete>) {
+    while let Some(delete) = deletes.recv().await {
+        delete_patiently(&*store, delete.request()).await;
     }
 }
 
@@ -73,4 +132,9 @@ async fn delete_patiently(store: &dyn LockStore, request: &DeleteRequest) {
             }
         }
     }
+}
+
+/// Nothing that can panic runs under these mutexes.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, ListFilter, LockId, LockRow, RenewRequest, Renewed, StoreError,
+    DeleteRequest, Deleted, InsertRequest, Inserted, ListFilter, LockId, LockRow, PendingDelete, RenewRequest, Renewed,
+    StoreError,
 };
 
 /// Keeps locks in a database: the contract that everything else here stands on.
@@ -202,11 +203,12 @@ pub trait LockStore: Debug + Send + Sync + 'static {
     /// Takes a delete over, to be done soon without anybody waiting for it; gives it back if the store cannot do that.
     ///
     /// It is called from `Drop`, so it never blocks, panics, or needs an async runtime. A store with a thread of its own
-    /// hands the delete to it; the default gives it back, and the mutex then deletes from a task.
+    /// hands the delete to it; the default gives it back, and the mutex then deletes from a task. Keep the
+    /// [`PendingDelete`] until the delete is done: dropping it says so.
     ///
     /// # Errors
-    /// The request itself, untouched.
-    fn delete_soon(&self, request: DeleteRequest) -> Result<(), DeleteRequest> {
-        Err(request)
+    /// The delete itself, untouched.
+    fn delete_soon(&self, delete: PendingDelete) -> Result<(), PendingDelete> {
+        Err(delete)
     }
 }

@@ -1,0 +1,9 @@
+CREATE TABLE "{table}" (
+    lock_id     TEXT    NOT NULL PRIMARY KEY,                      -- compared byte by byte
+    owner       BLOB    CHECK (owner IS NULL OR length(owner) = 16),
+    fence       INTEGER NOT NULL CHECK (fence > 0),
+    holder      TEXT    NOT NULL,
+    acquired_at INTEGER NOT NULL,                                  -- microseconds since 1970, UTC
+    released_at INTEGER,
+    expires_at  INTEGER NOT NULL                                   -- 9223372036854775807: never
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,40 @@
+use std::ffi::OsString;
+use std::fs::metadata;
+use std::path::{Path, PathBuf};
+
+/// Which files a connection works on, whatever their names mean by now.
+///
+/// SQLite goes on with a file that was deleted or replaced under it, and with a write-ahead log that was: two processes
+/// would then hold one lock in two files. So each operation first asks whether the names still mean the same files.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    database: Option<FileId>,
+    wal: Option<FileId>,
+}
+
+type FileId = (u64, u64);
+
+impl Identity {
+    /// The files that the names mean now.
+    pub(crate) fn of(path: &Path) -> Self {
+        Self { database: file_id(path), wal: file_id(&wal_of(path)) }
+    }
+}
+
+fn wal_of(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push("-wal");
+    name.into()
+}
+
+#[cfg(unix)]
+fn file_id(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Elsewhere a file in use cannot be deleted or replaced.
+#[cfg(not(unix))]
+fn file_id(path: &Path) -> Option<FileId> {
+    metadata(path).ok().map(|_| (0, 0))
+}

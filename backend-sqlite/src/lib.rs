@@ -1,0 +1,175 @@
+//! Keeps the locks of [db-mutex](https://docs.rs/db-mutex) in an SQLite file.
+//!
+//! | file | the one idea |
+//! |---|---|
+//! | `lib` | [`SqliteStore`], its builder, and [`verify_in`](SqliteStore::verify_in) |
+//! | `store` | the operations of the contract, each one statement |
+//! | `sql` | every statement |
+//! | `worker` | the thread that owns the connection |
+//! | `open` | how a connection is opened, and what is refused |
+//! | `identity` | noticing that the file under the connection was replaced |
+//! | `migrate` | the table, and whether it is ours |
+//! | `error` | what an error of SQLite means |
+
+mod error;
+mod identity;
+mod migrate;
+mod open;
+mod sql;
+mod store;
+mod worker;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use db_mutex_core::{Error, Fence, Guard, Invalid, StoreError};
+
+use crate::open::Place;
+use crate::sql::Sql;
+use crate::worker::Worker;
+
+/// The driver, in the version that [`SqliteStore::verify_in`] takes transactions of.
+pub use rusqlite;
+
+/// The name of the table unless the builder is told another.
+pub const DEFAULT_TABLE: &str = "db_mutex_locks";
+
+/// Keeps locks in an SQLite file, for all processes of a machine.
+///
+/// The file is in WAL mode; its clock is the machine's, to the millisecond. A thread owns the connection, so the store
+/// works under any async runtime. Clones share it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use db_mutex_core::DbMutex;
+/// use db_mutex_sqlite::SqliteStore;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let file = folder.path().join("locks.db");
+/// let mutex = DbMutex::new(Arc::new(SqliteStore::open(&file).await?))?;
+/// let guard = mutex.lock("report").acquire().await?;
+/// guard.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    worker: Worker,
+    path: PathBuf,
+    verify_sql: String,
+}
+
+impl SqliteStore {
+    /// Opens the file, creates it if there is none, and brings its table up to date. `:memory:` opens a database that
+    /// only this handle and its clones see.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or written, lies on a network file system, is no SQLite database, or has a table
+    /// of that name which is not ours.
+    ///
+    /// # Cancellation safety
+    /// When the future is dropped the file may have been created.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::builder().open(path).await
+    }
+
+    /// Begins a store with options of its own.
+    pub fn builder() -> SqliteStoreBuilder {
+        SqliteStoreBuilder {
+            table: DEFAULT_TABLE.into(),
+            busy_timeout: Duration::from_secs(5),
+            create_if_missing: true,
+        }
+    }
+
+    /// Proves inside your own transaction that the guard still holds its lock, and keeps it so until the commit.
+    ///
+    /// What a lease alone cannot do: your transaction's work is protected even if it outlives the lease. From this
+    /// call until it ends, the transaction has the database's one write lock, and a takeover needs that too. Others'
+    /// requests wait meanwhile (renewals also), up to their busy timeout, so keep the transaction short. Commit only if
+    /// the answer was `Ok`; roll back otherwise.
+    ///
+    /// Use a transaction on the same file, begun with
+    /// [`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate): a deferred one that has read
+    /// before fails here when somebody has written since.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when the lock is lost, or the transaction is on another file; [`Error::Store`] when the
+    /// database fails.
+    pub fn verify_in(&self, transaction: &rusqlite::Transaction<'_>, guard: &Guard) -> Result<Fence, Error> {
+        let lock_id = guard.lock_id();
+        match self.verify_owner(transaction, lock_id, guard.owner()) {
+            Ok(Some(fence)) => Ok(fence),
+            Ok(None) => Err(Error::TimedOut { lock_id: lock_id.clone(), output: () }),
+            Err(source) => Err(Error::Store { lock_id: lock_id.clone(), action: "verify", source }),
+        }
+    }
+
+    /// The SQL that creates the table called `table`, for people whose administrator does so.
+    ///
+    /// # Errors
+    /// [`Invalid::Table`] when the name is not a plain identifier.
+    pub fn schema_sql(table: &str) -> Result<String, Invalid> {
+        Sql::for_table(table)?;
+        Ok(migrate::schema_sql(table))
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Builds an [`SqliteStore`]; what is not set has the default that each method tells.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `open` is called"]
+pub struct SqliteStoreBuilder {
+    table: String,
+    busy_timeout: Duration,
+    create_if_missing: bool,
+}
+
+impl SqliteStoreBuilder {
+    /// The name of the table: ASCII letters, digits and `_`. Default: [`DEFAULT_TABLE`].
+    pub fn table(mut self, table: impl Into<String>) -> Self {
+        self.table = table.into();
+        self
+    }
+
+    /// How long one request may wait for other writers of the file before it fails. Default: 5 s.
+    pub fn busy_timeout(mut self, timeout: Duration) -> Self {
+        self.busy_timeout = timeout;
+        self
+    }
+
+    /// Whether a file that does not exist is created. Default: yes.
+    pub fn create_if_missing(mut self, create: bool) -> Self {
+        self.create_if_missing = create;
+        self
+    }
+
+    /// Opens the store; see [`SqliteStore::open`].
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`], and when the table's name is not valid.
+    ///
+    /// # Cancellation safety
+    /// As [`SqliteStore::open`].
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
+        let path = path.as_ref().to_owned();
+        let sql = Sql::for_table(&self.table)
+            .map_err(|invalid| StoreError::new(db_mutex_core::StoreErrorKind::Config, invalid.to_string()))?;
+        let verify_sql = sql.verify.clone();
+        let place = Place {
+            path: path.clone(),
+            table: self.table,
+            busy_timeout: self.busy_timeout,
+            create_if_missing: self.create_if_missing,
+        };
+        Ok(SqliteStore { worker: Worker::start(place, sql).await?, path, verify_sql })
+    }
+}

@@ -1,0 +1,132 @@
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use db_mutex_core::{StoreError, StoreErrorKind as Kind};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::{place_error, store_error};
+use crate::migrate::migrate;
+
+/// Where the locks are kept, and how to get there.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// The file, or `:memory:`.
+    pub(crate) path: PathBuf,
+    pub(crate) table: String,
+    pub(crate) busy_timeout: Duration,
+    pub(crate) create_if_missing: bool,
+}
+
+impl Place {
+    pub(crate) fn is_memory(&self) -> bool {
+        self.path == Path::new(":memory:")
+    }
+
+    /// Opens the database, as a connection that other processes can work beside, with the table in it.
+    pub(crate) fn open(&self) -> Result<Connection, StoreError> {
+        let path = &self.path;
+        let failed = |error| store_error(path, error);
+        if !self.is_memory() {
+            self.refuse_what_cannot_be_a_lock_file()?;
+        }
+        // Not SQLITE_OPEN_URI: a file may be called what it likes.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection.busy_timeout(self.busy_timeout).map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        if connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
+            return Err(place_error(path, Kind::ReadOnly, "is read-only; make the file and its folder writable"));
+        }
+        if !self.is_memory() {
+            self.use_wal(&connection)?;
+        }
+        migrate(&mut connection, path, &self.table)?;
+        Ok(connection)
+    }
+
+    fn refuse_what_cannot_be_a_lock_file(&self) -> Result<(), StoreError> {
+        let path = &self.path;
+        if path.as_os_str().is_empty() {
+            return Err(StoreError::new(Kind::Config, "the lock file has no name; give a path"));
+        }
+        if path.is_dir() {
+            return Err(place_error(path, Kind::Config, "is a folder; name a file in it"));
+        }
+        let folder = folder_of(path);
+        if !folder.is_dir() {
+            let what = format!("cannot be made: there is no folder {folder:?}; create it first");
+            return Err(place_error(path, Kind::Config, what));
+        }
+        if !self.create_if_missing && !path.exists() {
+            return Err(place_error(
+                path,
+                Kind::Config,
+                "does not exist, so no lock was ever acquired in it; check the path",
+            ));
+        }
+        match network_file_system(folder) {
+            Some(kind) => {
+                let what =
+                    format!("lies on {kind}, where SQLite's locks do not hold; use a local disk, or a database server");
+                Err(place_error(path, Kind::Config, what))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Turns the write-ahead log on, which lets readers and a writer work side by side. It outlives a crash of any
+    /// process, and `synchronous = NORMAL` is enough for exclusion: a power cut ends all the holders on the machine too.
+    fn use_wal(&self, connection: &Connection) -> Result<(), StoreError> {
+        let failed = |error| store_error(&self.path, error);
+        let give_up = Instant::now() + self.busy_timeout;
+        let mode = loop {
+            // Changing the mode needs the file alone, and SQLite does not always wait for that by itself.
+            match pragma(connection, "PRAGMA journal_mode = WAL") {
+                Err(error) if is_busy(&error) && Instant::now() < give_up => thread::sleep(Duration::from_millis(2)),
+                answer => break answer.map_err(failed)?,
+            }
+        };
+        if !mode.eq_ignore_ascii_case("wal") {
+            let what = format!("cannot use a write-ahead log (its journal mode stays {mode:?}); use a local disk");
+            return Err(place_error(&self.path, Kind::Config, what));
+        }
+        connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(failed)
+    }
+}
+
+fn pragma(connection: &Connection, sql: &str) -> rusqlite::Result<String> {
+    connection.prepare(sql)?.query_one((), |row| row.get(0))
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// The name of a file system that is shared between machines: SQLite's file locks and shared memory
+/// [do not work there](https://sqlite.org/wal.html#overview).
+#[cfg(target_os = "linux")]
+fn network_file_system(folder: &Path) -> Option<&'static str> {
+    // The magic numbers of statfs(2).
+    match u32::try_from(rustix::fs::statfs(folder).ok()?.f_type).ok()? {
+        0x6969 => Some("NFS"),
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => Some("SMB"),
+        0x0102_1997 => Some("9p"),
+        0x6573_5546 => Some("FUSE"),
+        0x5346_414f => Some("AFS"),
+        0x00c3_6400 => Some("Ceph"),
+        _ => None,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn network_file_system(_folder: &Path) -> Option<&'static str> {
+    None
+}

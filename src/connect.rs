@@ -1,0 +1,205 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{DbMutex, Error, Invalid, LockStore};
+
+/// Connects to the database that `url` names, and brings its table up to date.
+///
+/// | url | database |
+/// |---|---|
+/// | `sqlite:locks.db`, `sqlite:///var/lib/app/locks.db` | an SQLite file, created if there is none |
+/// | `sqlite::memory:` | SQLite in memory, for this process alone |
+///
+/// # Errors
+/// [`Error::Invalid`] for a URL that is not valid, or whose backend is not compiled in; [`Error::Connect`] when the
+/// database cannot be used. No error repeats the URL, for it may have a password in it.
+///
+/// # Cancellation safety
+/// When the future is dropped the table may have been created.
+pub async fn connect(url: &str) -> Result<DbMutex, Error> {
+    Connector::new(url)?.connect().await
+}
+
+/// Connects with options that a URL does not have.
+#[derive(Clone)]
+#[must_use = "a connector does nothing until `connect` or `store` is called"]
+pub struct Connector {
+    scheme: Scheme,
+    #[cfg_attr(not(feature = "sqlite-unbundled"), expect(dead_code, reason = "only backends read it"))]
+    url: String,
+    table: Option<String>,
+    create_if_missing: bool,
+}
+
+/// The databases there are, compiled in or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Sqlite,
+    Postgres,
+    MySql,
+}
+
+impl Scheme {
+    fn of(url: &str) -> Result<Self, Invalid> {
+        let Some((scheme, _)) = url.split_once(':') else {
+            return Err(invalid("it has no scheme; write for example sqlite:locks.db"));
+        };
+        match scheme.to_ascii_lowercase().as_str() {
+            "sqlite" => Ok(Self::Sqlite),
+            "postgres" | "postgresql" => Ok(Self::Postgres),
+            "mysql" | "mariadb" => Ok(Self::MySql),
+            _ => Err(invalid("its scheme is unknown; write sqlite:, postgres: or mysql:")),
+        }
+    }
+
+    fn feature(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+            Self::MySql => "mysql",
+        }
+    }
+
+    fn is_compiled_in(self) -> bool {
+        match self {
+            Self::Sqlite => cfg!(feature = "sqlite-unbundled"),
+            Self::Postgres | Self::MySql => false,
+        }
+    }
+
+    fn turned_off(self) -> Invalid {
+        let feature = self.feature();
+        invalid(format!("its backend is not compiled in; turn on the feature `{feature}` of the crate db-mutex"))
+    }
+}
+
+fn invalid(reason: impl Into<String>) -> Invalid {
+    Invalid::Url { reason: reason.into() }
+}
+
+impl Connector {
+    /// Reads a URL; nothing is opened yet.
+    ///
+    /// # Errors
+    /// [`Invalid::Url`] when it is not valid, or names a backend that is not compiled in.
+    pub fn new(url: &str) -> Result<Self, Invalid> {
+        let scheme = Scheme::of(url)?;
+        if !scheme.is_compiled_in() {
+            return Err(scheme.turned_off());
+        }
+        Ok(Self { scheme, url: url.to_owned(), table: None, create_if_missing: true })
+    }
+
+    /// The name of the table. Default: `db_mutex_locks`.
+    pub fn table(mut self, table: impl Into<String>) -> Self {
+        self.table = Some(table.into());
+        self
+    }
+
+    /// Whether an SQLite file that does not exist is created. Default: yes.
+    pub fn create_if_missing(mut self, create: bool) -> Self {
+        self.create_if_missing = create;
+        self
+    }
+
+    /// Connects, and makes a mutex with the default options.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    ///
+    /// # Cancellation safety
+    /// As [`connect`].
+    pub async fn connect(&self) -> Result<DbMutex, Error> {
+        Ok(DbMutex::new(self.store().await?)?)
+    }
+
+    /// Connects, for a mutex that is built with options of its own.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    ///
+    /// # Cancellation safety
+    /// As [`connect`].
+    pub async fn store(&self) -> Result<Arc<dyn LockStore>, Error> {
+        match self.scheme {
+            #[cfg(feature = "sqlite-unbundled")]
+            Scheme::Sqlite => self.sqlite_store().await,
+            scheme => Err(Error::Invalid(scheme.turned_off())),
+        }
+    }
+
+    #[cfg(feature = "sqlite-unbundled")]
+    async fn sqlite_store(&self) -> Result<Arc<dyn LockStore>, Error> {
+        let mut builder = crate::sqlite::SqliteStore::builder().create_if_missing(self.create_if_missing);
+        if let Some(table) = &self.table {
+            builder = builder.table(table);
+        }
+        let store = builder.open(sqlite_path(&self.url)?).await.map_err(|source| Error::Connect { source })?;
+        Ok(Arc::new(store))
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("scheme", &self.scheme).field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+/// The path in `sqlite:path` or `sqlite://path`, taken as it stands.
+#[cfg(feature = "sqlite-unbundled")]
+fn sqlite_path(url: &str) -> Result<&str, Invalid> {
+    let rest = url.split_once(':').map_or("", |(_, rest)| rest);
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if path.is_empty() {
+        return Err(invalid("it names no file; write for example sqlite:locks.db"));
+    }
+    if path.contains('?') {
+        return Err(invalid("an sqlite: url takes no `?` options here; leave them out"));
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(url: &str) -> String {
+        Connector::new(url).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_bad_url_is_told_apart_and_never_repeated() {
+        assert!(reason("locks.db").contains("no scheme"));
+        assert!(reason("redis://user:s3cret@host/db").contains("unknown"));
+        assert!(!reason("redis://user:s3cret@host/db").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_backend_that_is_off_names_its_feature() {
+        for scheme in [Scheme::Sqlite, Scheme::Postgres, Scheme::MySql] {
+            if !scheme.is_compiled_in() {
+                let url = format!("{}://user:s3cret@host/db", scheme.feature());
+                assert!(reason(&url).contains(&format!("feature `{}`", scheme.feature())), "{}", reason(&url));
+                assert!(!reason(&url).contains("s3cret"));
+            }
+        }
+    }
+
+    #[cfg(feature = "sqlite-unbundled")]
+    #[test]
+    fn sqlite_urls_name_files() {
+        assert_eq!(sqlite_path("sqlite:locks.db"), Ok("locks.db"));
+        assert_eq!(sqlite_path("sqlite:/a/b.db"), Ok("/a/b.db"));
+        assert_eq!(sqlite_path("sqlite:///a/b.db"), Ok("/a/b.db"));
+        assert_eq!(sqlite_path("sqlite::memory:"), Ok(":memory:"));
+        assert!(sqlite_path("sqlite:").is_err());
+        assert!(sqlite_path("sqlite:a.db?mode=ro").is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_url() {
+        if let Ok(connector) = Connector::new("sqlite:s3cret.db") {
+            assert!(!format!("{connector:?}").contains("s3cret"));
+        }
+    }
+}
