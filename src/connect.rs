@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{DbMutex, Error, Invalid, LockStore};
+use crate::{DbMutex, Error, Invalid, LockStore, TableName};
 
 /// Connects to the database that `url` names, and brings its table up to date.
 ///
@@ -27,7 +27,7 @@ pub struct Connector {
     scheme: Scheme,
     #[cfg_attr(not(feature = "sqlite-unbundled"), expect(dead_code, reason = "only backends read it"))]
     url: String,
-    table: Option<String>,
+    table: TableName,
     create_if_missing: bool,
 }
 
@@ -87,12 +87,12 @@ impl Connector {
         if !scheme.is_compiled_in() {
             return Err(scheme.turned_off());
         }
-        Ok(Self { scheme, url: url.to_owned(), table: None, create_if_missing: true })
+        Ok(Self { scheme, url: url.to_owned(), table: TableName::default(), create_if_missing: true })
     }
 
     /// The name of the table. Default: `db_mutex_locks`.
-    pub fn table(mut self, table: impl Into<String>) -> Self {
-        self.table = Some(table.into());
+    pub fn table(mut self, table: TableName) -> Self {
+        self.table = table;
         self
     }
 
@@ -130,10 +130,8 @@ impl Connector {
 
     #[cfg(feature = "sqlite-unbundled")]
     async fn sqlite_store(&self) -> Result<Arc<dyn LockStore>, Error> {
-        let mut builder = crate::sqlite::SqliteStore::builder().create_if_missing(self.create_if_missing);
-        if let Some(table) = &self.table {
-            builder = builder.table(table);
-        }
+        let builder =
+            crate::sqlite::SqliteStore::builder().table(self.table.clone()).create_if_missing(self.create_if_missing);
         let store = builder.open(sqlite_path(&self.url)?).await.map_err(|source| Error::Connect { source })?;
         Ok(Arc::new(store))
     }

@@ -23,7 +23,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use db_mutex_core::{Error, Fence, Guard, Invalid, StoreError};
+use db_mutex_core::{Error, Fence, Guard, StoreError, TableName};
 
 use crate::open::Place;
 use crate::sql::Sql;
@@ -31,9 +31,6 @@ use crate::worker::Worker;
 
 /// The driver, in the version that [`SqliteStore::verify_in`] takes transactions of.
 pub use rusqlite;
-
-/// The name of the table unless the builder is told another.
-pub const DEFAULT_TABLE: &str = "db_mutex_locks";
 
 /// Keeps locks in an SQLite file, for all processes of a machine.
 ///
@@ -79,7 +76,7 @@ impl SqliteStore {
     /// Begins a store with options of its own.
     pub fn builder() -> SqliteStoreBuilder {
         SqliteStoreBuilder {
-            table: DEFAULT_TABLE.into(),
+            table: TableName::default(),
             busy_timeout: Duration::from_secs(5),
             create_if_missing: true,
         }
@@ -108,13 +105,9 @@ impl SqliteStore {
         }
     }
 
-    /// The SQL that creates the table called `table`, for people whose administrator does so.
-    ///
-    /// # Errors
-    /// [`Invalid::Table`] when the name is not a plain identifier.
-    pub fn schema_sql(table: &str) -> Result<String, Invalid> {
-        Sql::for_table(table)?;
-        Ok(migrate::schema_sql(table))
+    /// The SQL that creates the table, for people whose administrator does so.
+    pub fn schema_sql(table: &TableName) -> String {
+        migrate::schema_sql(table.as_str())
     }
 }
 
@@ -128,15 +121,15 @@ impl fmt::Debug for SqliteStore {
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `open` is called"]
 pub struct SqliteStoreBuilder {
-    table: String,
+    table: TableName,
     busy_timeout: Duration,
     create_if_missing: bool,
 }
 
 impl SqliteStoreBuilder {
-    /// The name of the table: ASCII letters, digits and `_`. Default: [`DEFAULT_TABLE`].
-    pub fn table(mut self, table: impl Into<String>) -> Self {
-        self.table = table.into();
+    /// The name of the table. Default: `db_mutex_locks`.
+    pub fn table(mut self, table: TableName) -> Self {
+        self.table = table;
         self
     }
 
@@ -155,14 +148,13 @@ impl SqliteStoreBuilder {
     /// Opens the store; see [`SqliteStore::open`].
     ///
     /// # Errors
-    /// As [`SqliteStore::open`], and when the table's name is not valid.
+    /// As [`SqliteStore::open`].
     ///
     /// # Cancellation safety
     /// As [`SqliteStore::open`].
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref().to_owned();
-        let sql = Sql::for_table(&self.table)
-            .map_err(|invalid| StoreError::new(db_mutex_core::StoreErrorKind::Config, invalid.to_string()))?;
+        let sql = Sql::for_table(&self.table);
         let verify_sql = sql.verify.clone();
         let place = Place {
             path: path.clone(),

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{StoreError, StoreErrorKind as Kind};
+use db_mutex_core::{StoreError, StoreErrorKind as Kind, TableName};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{place_error, store_error};
@@ -13,7 +13,7 @@ use crate::migrate::migrate;
 pub(crate) struct Place {
     /// The file, or `:memory:`.
     pub(crate) path: PathBuf,
-    pub(crate) table: String,
+    pub(crate) table: TableName,
     pub(crate) busy_timeout: Duration,
     pub(crate) create_if_missing: bool,
 }
@@ -41,7 +41,7 @@ impl Place {
         if !self.is_memory() {
             self.use_wal(&connection)?;
         }
-        migrate(&mut connection, path, &self.table)?;
+        migrate(&mut connection, path, self.table.as_str())?;
         Ok(connection)
     }
 

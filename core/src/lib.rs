@@ -11,7 +11,7 @@
 //! | `releaser` | what becomes of a lock whose guard or whose acquiring future is dropped |
 //! | `store` | [`LockStore`]: **the contract** that a database has to keep |
 //! | `request`, `row` | what a store is asked, and what it answers |
-//! | `id`, `owner`, `ttl`, `holder` | the validated words of a request |
+//! | `id`, `owner`, `ttl`, `holder`, `table` | the validated words of a request |
 //! | `clock` | the client's clock, and the deadline counted on it |
 //! | `error`, `store_error` | what can go wrong, for users and for stores |
 //! | `memory` | [`MemoryStore`]: the reference, and the store of your own tests |
@@ -34,6 +34,7 @@ mod request;
 mod row;
 mod store;
 mod store_error;
+mod table;
 mod ttl;
 mod waiting;
 
@@ -52,5 +53,6 @@ pub use request::{DeleteBy, DeleteRequest, InsertRequest, ListFilter, RenewReque
 pub use row::{Deleted, Fence, Holder, Inserted, Lease, LockRow, LockState, NEVER_US, Renewed};
 pub use store::LockStore;
 pub use store_error::{StoreError, StoreErrorKind};
+pub use table::TableName;
 pub use ttl::Ttl;
 pub use waiting::WaitLimit;

@@ -1,0 +1,93 @@
+//! The `db-mutex` command: runs a command under a lock, and shows and mends locks.
+//!
+//! | file | the one idea |
+//! |---|---|
+//! | `args` | what can be said on the command line |
+//! | `exit` | the exit codes |
+//! | `database` | which database |
+//! | `run` | `db-mutex run`: from the lock to the exit code |
+//! | `child` | a command in a process group of its own: found, started, signalled, reaped |
+//! | `keeper` | the two helpers that see to it that no child outlives a killed `db-mutex` |
+//! | `terminal` | handing the terminal to the child and back |
+//! | `signals` | the signals that are passed on |
+//! | `inspect` | `list`, `show`, `release`, `purge`, `migrate` |
+//! | `print` | times and tables for people, JSON for machines |
+
+mod args;
+mod child;
+mod database;
+mod exit;
+mod inspect;
+mod keeper;
+mod print;
+mod run;
+mod signals;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use crate::args::{Cli, Command};
+use crate::exit::{FAILED, Failure, USAGE};
+
+fn main() -> ExitCode {
+    if let Some(code) = keeper::main() {
+        return code;
+    }
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => execute(&cli),
+        Err(error) => usage(&error),
+    };
+    ExitCode::from(outcome.unwrap_or_else(|failure| {
+        eprintln!("db-mutex: {}", failure.message);
+        failure.code
+    }))
+}
+
+/// One thread: a child that is to die with its parent dies with the *thread* that started it.
+fn execute(cli: &Cli) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(FAILED, format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        match &cli.command {
+            Command::Run(args) => run::run(cli, args).await,
+            Command::List(args) => inspect::list(cli, args).await,
+            Command::Show(args) => inspect::show(cli, args).await,
+            Command::Release(args) => inspect::release(cli, args).await,
+            Command::Purge(args) => inspect::purge(cli, args).await,
+            Command::Migrate(args) => inspect::migrate(cli, args).await,
+            Command::Completions { shell } => {
+                clap_complete::generate(*shell, &mut Cli::command(), "db-mutex", &mut std::io::stdout());
+                Ok(0)
+            }
+            Command::Man => man(),
+        }
+    })
+}
+
+fn man() -> Result<u8, Failure> {
+    let failed = |error| Failure::new(FAILED, format!("cannot print the manual page: {error}"));
+    clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map_err(failed)?;
+    Ok(0)
+}
+
+/// Help and version as clap prints them; a mistake as one line.
+fn usage(error: &clap::Error) -> Result<u8, Failure> {
+    if !error.use_stderr() {
+        print!("{}", error.render());
+        return Ok(0);
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprint!("{}", error.render());
+        return Ok(USAGE);
+    }
+    let text = error.render().to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let line = paragraph.strip_prefix("error: ").unwrap_or(paragraph);
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    Err(Failure::new(USAGE, format!("{line}; see db-mutex --help")))
+}

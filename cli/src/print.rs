@@ -1,0 +1,124 @@
+//! Times and tables for people, JSON for machines.
+
+use std::time::{Duration, SystemTime};
+
+use comfy_table::{Table, presets};
+use db_mutex::{LockRow, LockState, NEVER_US};
+use serde_json::{Value, json};
+
+/// A duration as people say it: the two largest units, or milliseconds below a second.
+pub(crate) fn span(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        return format!("{}ms", duration.as_millis());
+    }
+    let whole = humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
+    whole.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// A time of the database's clock in RFC 3339, to the millisecond, UTC.
+pub(crate) fn timestamp(us: i64) -> String {
+    let since_1970 = Duration::from_micros(u64::try_from(us).unwrap_or(0));
+    match SystemTime::UNIX_EPOCH.checked_add(since_1970) {
+        // What lies beyond the year 9999 cannot be written so.
+        Some(time) if since_1970 < Duration::from_secs(253_402_300_800) => {
+            humantime::format_rfc3339_millis(time).to_string()
+        }
+        _ => "9999-12-31T23:59:59.999Z".into(),
+    }
+}
+
+/// How the lock stands, in words: for how long already, and for how long still.
+fn until(row: &LockRow) -> String {
+    let ago = |us: i64| span(Duration::from_micros(u64::try_from(row.now_us.saturating_sub(us)).unwrap_or(0)));
+    match (row.state(), row.expires_in()) {
+        (LockState::Held | LockState::Resting, None) => "for ever".into(),
+        (LockState::Held, Some(left)) => format!("expires in {}", span(left)),
+        (LockState::Resting, Some(left)) => format!("free in {}", span(left)),
+        (LockState::Free, _) => format!("released {} ago", ago(row.released_at_us.unwrap_or(row.expires_at_us))),
+        (LockState::Expired, _) => format!("expired {} ago", ago(row.expires_at_us)),
+    }
+}
+
+/// A table of locks, one a line.
+pub(crate) fn table(rows: &[LockRow]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["NAME", "STATE", "HOLDER", "ACQUIRED", "HELD FOR", "UNTIL"]);
+    for row in rows {
+        table.add_row([
+            row.lock_id.to_string(),
+            row.state().as_str().into(),
+            row.holder.to_string(),
+            format!("{} ago", span(row.acquired_ago())),
+            span(row.held_for()),
+            until(row),
+        ]);
+    }
+    trim_lines(&table.to_string())
+}
+
+/// One lock, one fact a line.
+pub(crate) fn facts(row: &LockRow) -> String {
+    let state = row.state();
+    let at = |us: i64| if us == NEVER_US { "never".to_owned() } else { timestamp(us) };
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    let who = if state == LockState::Held { "holder" } else { "last holder" };
+    table.add_row(["lock", row.lock_id.as_str()]);
+    table.add_row(["state", &format!("{} ({})", state.as_str(), until(row))]);
+    table.add_row([who, row.holder.as_str()]);
+    table.add_row(["acquired", &format!("{} ({} ago)", at(row.acquired_at_us), span(row.acquired_ago()))]);
+    if let Some(released) = row.released_at_us {
+        table.add_row(["released", &at(released)]);
+    }
+    match state {
+        LockState::Held => table.add_row(["expires", &at(row.expires_at_us)]),
+        LockState::Expired => table.add_row(["expired", &at(row.expires_at_us)]),
+        LockState::Resting => table.add_row(["rests until", &at(row.expires_at_us)]),
+        LockState::Free => &mut table,
+    };
+    table.add_row(["held for", &span(row.held_for())]);
+    table.add_row(["fence", &row.fence.to_string()]);
+    trim_lines(&table.to_string())
+}
+
+fn trim_lines(text: &str) -> String {
+    text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+/// A lock for machines. Times are RFC 3339 in UTC by the database's clock, durations whole milliseconds; `null` where
+/// there is no such time: a lock that never expires, one that was not released.
+pub(crate) fn to_json(row: &LockRow) -> Value {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "lock_id": row.lock_id.as_str(),
+        "state": row.state().as_str(),
+        "holder": row.holder.as_str(),
+        "fence": row.fence.get(),
+        "acquired_at": timestamp(row.acquired_at_us),
+        "released_at": row.released_at_us.map(timestamp),
+        "expires_at": (row.expires_at_us != NEVER_US).then(|| timestamp(row.expires_at_us)),
+        "held_for_ms": millis(row.held_for()),
+        "expires_in_ms": row.expires_in().map(millis),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_read_as_people_say_them() {
+        assert_eq!(span(Duration::from_millis(412)), "412ms");
+        assert_eq!(span(Duration::from_millis(1_999)), "1s");
+        assert_eq!(span(Duration::from_secs(3_723)), "1h 2m");
+        assert_eq!(span(Duration::ZERO), "0ms");
+    }
+
+    #[test]
+    fn timestamps_are_utc_and_never_overflow() {
+        assert_eq!(timestamp(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(timestamp(1_577_836_800_123_456), "2020-01-01T00:00:00.123Z");
+        assert_eq!(timestamp(i64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+}

@@ -1,0 +1,210 @@
+use std::io::{IsTerminal, stderr};
+use std::time::Duration;
+
+use db_mutex::{DbMutex, Error, Guard, HolderText, Lock, NEVER_US, Ttl, WaitLimit};
+use nix::sys::signal::Signal;
+use tokio::time::{Instant, sleep_until};
+
+use crate::args::{Cli, OnHeld, RunArgs};
+use crate::child::{Child, Program};
+use crate::database::{Purpose, mutex};
+use crate::exit::{FAILED, Failure, LOST, USAGE, by_signal};
+use crate::print;
+use crate::signals::Signals;
+
+/// How long a store may take to settle what was left unfinished, before the process exits all the same.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// `db-mutex run`: takes the lock, runs the command, releases the lock once the command has been reaped.
+pub(crate) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
+    let mut signals =
+        Signals::listen().map_err(|error| Failure::new(FAILED, format!("cannot catch signals: {error}")))?;
+    let program = Program::find(args)?;
+    check_text(args)?;
+    let mutex = tokio::select! {
+        mutex = mutex(cli, Purpose::Lock) => mutex?,
+        signal = signals.next_to_pass_on() => return Ok(by_signal(signal as i32)),
+    };
+    let lock = lock_of(&mutex, args);
+
+    let acquired = tokio::select! {
+        acquired = acquire(&lock, args) => acquired,
+        signal = signals.next_to_pass_on() => {
+            settle(&mutex).await;
+            return Ok(by_signal(signal as i32));
+        }
+    };
+    let guard = match acquired {
+        Ok(guard) => guard,
+        Err(Error::Held { .. }) if args.on_held == OnHeld::Skip => return Ok(0),
+        Err(error) => {
+            settle(&mutex).await;
+            let held = error.is_held();
+            let failure = Failure::from(error);
+            return Err(if held { Failure { code: args.exit_code_when_held, ..failure } } else { failure });
+        }
+    };
+
+    let notice = match Notice::of(args, &guard) {
+        Ok(notice) => notice,
+        Err(failure) => {
+            release(guard).await?;
+            return Err(failure);
+        }
+    };
+    let mut child = match Child::start(&program, &environment(&guard)) {
+        Ok(child) => child,
+        Err(failure) => {
+            release(guard).await?;
+            return Err(failure);
+        }
+    };
+    let end = attend(&mut child, &guard, &mut signals, notice).await;
+    child.finish();
+    let lost = |what: String| Failure::new(LOST, format!("the lock `{}` was lost: {what}", args.name));
+    match end {
+        End::ByItself(code) => match release(guard).await {
+            Ok(()) => Ok(code),
+            Err(failure) if failure.code == LOST => {
+                Err(lost(format!("somebody took it while the command ran, which ended with {code}")))
+            }
+            // The work is done; the lock ends with its ttl.
+            Err(failure) => {
+                eprintln!("db-mutex: the command ended with {code}, but {}", failure.message);
+                Ok(code)
+            }
+        },
+        End::ByUs => {
+            let _ = release(guard).await;
+            Err(lost("its ttl was over, and the command was ended; give a longer --ttl".into()))
+        }
+    }
+}
+
+fn lock_of(mutex: &DbMutex, args: &RunArgs) -> Lock {
+    let mut lock = mutex.lock(&args.name).wait(args.wait.unwrap_or(WaitLimit::No));
+    if let Some(ttl) = args.ttl {
+        lock = lock.ttl(ttl);
+    }
+    if let Some(hold_at_least) = args.hold_at_least {
+        lock = lock.hold_at_least(hold_at_least);
+    }
+    if let Some(label) = &args.label {
+        lock = lock.label(label);
+    }
+    lock
+}
+
+/// What can be refused before a database is opened.
+fn check_text(args: &RunArgs) -> Result<(), Failure> {
+    db_mutex::LockId::new(&args.name)?;
+    if let Some(label) = &args.label {
+        HolderText::of_this_process().labelled(label)?;
+    }
+    Ok(())
+}
+
+/// Acquires the lock; tells a person at a terminal, and nobody else, what takes so long.
+async fn acquire(lock: &Lock, args: &RunArgs) -> Result<Guard, Error> {
+    if args.wait.is_some() && stderr().is_terminal() {
+        match lock.try_acquire().await {
+            Err(Error::Held { holder, expires_in, .. }) => {
+                let left =
+                    expires_in.map_or("for ever".into(), |left| format!("for at most {} more", print::span(left)));
+                eprintln!("db-mutex: waiting for `{}`, held by {holder}, {left}", args.name);
+            }
+            outcome => return outcome,
+        }
+    }
+    lock.acquire().await
+}
+
+async fn release(guard: Guard) -> Result<(), Failure> {
+    Ok(guard.release().await?)
+}
+
+/// Waits until what was dropped half done is released in the store: the process must not end before.
+async fn settle(mutex: &DbMutex) {
+    for lock_id in mutex.shutdown(SETTLE).await {
+        eprintln!("db-mutex: lock `{lock_id}` could not be released in time; it stays until its ttl");
+    }
+}
+
+fn environment(guard: &Guard) -> [(&'static str, String); 4] {
+    let expires_at = match guard.lease().expires_at_us {
+        NEVER_US => "never".into(),
+        expires_at_us => print::timestamp(expires_at_us),
+    };
+    [
+        ("DB_MUTEX_NAME", guard.lock_id().to_string()),
+        ("DB_MUTEX_FENCE", guard.fence().to_string()),
+        ("DB_MUTEX_OWNER", guard.owner().to_hex()),
+        ("DB_MUTEX_EXPIRES_AT", expires_at),
+    ]
+}
+
+/// How long before the end of the lease a command is asked to end.
+#[derive(Debug, Clone, Copy)]
+struct Notice(Duration);
+
+impl Notice {
+    fn of(args: &RunArgs, guard: &Guard) -> Result<Self, Failure> {
+        let Some(lease) = guard.remaining() else { return Ok(Self(Duration::ZERO)) };
+        match args.kill_after {
+            Some(kill_after) if kill_after >= lease => {
+                let ttl = args.ttl.unwrap_or(Ttl::DEFAULT);
+                let message = format!(
+                    "--kill-after {kill_after:?} leaves the command no time in a ttl of {ttl}; make it shorter"
+                );
+                Err(Failure::new(USAGE, message))
+            }
+            Some(kill_after) => Ok(Self(kill_after)),
+            None => Ok(Self(Duration::from_secs(10).min(lease / 3))),
+        }
+    }
+}
+
+enum End {
+    ByItself(u8),
+    ByUs,
+}
+
+/// Passes signals on until the command has been reaped; ends it when the lease does.
+async fn attend(child: &mut Child, guard: &Guard, signals: &mut Signals, notice: Notice) -> End {
+    let mut asked_to_end = false;
+    loop {
+        if let Some(code) = child.try_reap() {
+            if asked_to_end {
+                // What the command has started may have stayed behind; the lock must not be given away under it.
+                child.signal(Signal::SIGKILL);
+                return End::ByUs;
+            }
+            return End::ByItself(code);
+        }
+        let left = guard.remaining();
+        if left.is_some_and(|left| left.is_zero()) {
+            child.signal(Signal::SIGKILL);
+            asked_to_end = true;
+        } else if !asked_to_end && left.is_some_and(|left| left <= notice.0) {
+            child.signal(Signal::SIGTERM);
+            // One that was stopped would not hear it.
+            child.signal(Signal::SIGCONT);
+            asked_to_end = true;
+        }
+        tokio::select! {
+            signal = signals.next() => if let Some(signal) = signal { child.signal(signal) },
+            () = sleep_until(next_look(left, notice, asked_to_end)) => {}
+        }
+    }
+}
+
+/// When to look at the lease again. At least once a second: tokio's timer stands still during suspend, the lease does
+/// not.
+fn next_look(left: Option<Duration>, notice: Notice, asked_to_end: bool) -> Instant {
+    let due = match left {
+        None => Duration::MAX,
+        Some(left) if asked_to_end => left.max(Duration::from_millis(10)),
+        Some(left) => left.saturating_sub(notice.0),
+    };
+    Instant::now() + due.min(Duration::from_secs(1))
+}
