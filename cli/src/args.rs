@@ -10,7 +10,7 @@ use db_mutex::{TableName, Ttl, WaitLimit};
 #[command(after_help = "Durations: 500ms, 90s, 30m, 2h, 1h30m.\n\
     Without --url and DB_MUTEX_URL the locks are in an SQLite file of yours: $XDG_STATE_HOME/db-mutex/locks.db.")]
 pub(crate) struct Cli {
-    /// The database, as in sqlite:/var/lib/locks.db
+    #[arg(help = "The database, as in sqlite:/var/lib/locks.db")]
     #[arg(long, env = "DB_MUTEX_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// The table in it
