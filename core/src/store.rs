@@ -69,10 +69,11 @@ pub trait LockStore: Debug + Send + Sync + 'static {
     /// - A taken id MUST be refused to every other owner, and the refusal MUST change nothing.
     ///   \[`a_held_id_is_refused`, `a_live_id_is_not_taken_over`, `a_refusal_changes_nothing`,
     ///   `a_resting_id_is_refused`, `ids_do_not_block_one_another`\]
-    /// - The refusal MUST name the holder and the time that is left. \[`a_refusal_names_the_holder`,
-    ///   `a_refusal_tells_the_remaining_time`\]
+    /// - The refusal MUST name the holder, by the whole text that it gave, and the time that is left.
+    ///   \[`a_refusal_names_the_holder`, `a_holder_text_is_kept_whole`, `a_refusal_tells_the_remaining_time`\]
     /// - The lease MUST end `ttl` after it was granted, and not at all with [`Ttl::NEVER`](crate::Ttl::NEVER).
-    ///   \[`a_lease_lasts_its_ttl`, `a_lease_that_never_expires_has_no_end`, `a_takeover_shows_the_new_holder`\]
+    ///   \[`a_lease_lasts_its_ttl`, `the_longest_ttl_is_kept`, `a_lease_that_never_expires_has_no_end`,
+    ///   `a_takeover_shows_the_new_holder`\]
     /// - The owner whose token the row has, asking again, MUST get its own lease back: the same fencing token and
     ///   acquisition time, and `ttl` from now. So a request whose reply was lost can be repeated.
     ///   \[`the_same_owner_gets_its_own_lease_back`, `a_repeat_keeps_the_fence`, `a_repeat_counts_the_ttl_anew`,
@@ -84,10 +85,10 @@ pub trait LockStore: Debug + Send + Sync + 'static {
 
     /// Releases the lock if it is still the owner's, and answers whether it was.
     ///
-    /// - Only the owner of a lease that lasts MUST be answered [`Deleted::Released`]; everybody else, and everybody after
-    ///   the lease ended, [`Deleted::NotHeld`], which MUST change nothing. \[`the_owner_can_delete`,
+    /// - Only the owner of a lease that lasts MUST be answered [`Deleted::Released`], and once; everybody else, and
+    ///   everybody after the lease ended, [`Deleted::NotHeld`], which MUST change nothing. \[`the_owner_can_delete`,
     ///   `a_stranger_cannot_delete`, `a_stale_holder_cannot_delete_its_successor`, `a_second_delete_answers_not_held`,
-    ///   `deleting_an_absent_id_answers_not_held`, `deleting_an_ended_lease_answers_not_held`\]
+    ///   `one_of_many_deletes_releases`, `deleting_an_absent_id_answers_not_held`, `deleting_an_ended_lease_answers_not_held`\]
     /// - The id MUST be free at once, or, with `hold_at_least`, rest without an owner until that long after the
     ///   acquisition. \[`a_fast_job_leaves_its_id_resting`, `a_rested_id_is_granted`, `a_slow_job_leaves_no_rest`,
     ///   `a_rest_counts_from_the_acquisition`, `a_resting_id_has_no_owner`\]
@@ -148,8 +149,9 @@ pub trait LockStore: Debug + Send + Sync + 'static {
 
     /// Asks for many locks at once: the answers stand in the order of the requests, each as if it had been asked alone.
     ///
-    /// The caller names different ids, and the answers MUST keep the order. After an error nothing is known about any of
-    /// them; asking again with the same owners is safe. \[`many_inserts_answer_in_their_order`, `many_of_nothing_is_nothing`\]
+    /// The caller names different ids, none or many, and the answers MUST keep the order. After an error nothing is known
+    /// about any of them; asking again with the same owners is safe. \[`many_inserts_answer_in_their_order`,
+    /// `many_of_nothing_is_nothing`, `many_may_be_hundreds`\]
     ///
     /// # Errors
     /// As [`insert_if_absent`](Self::insert_if_absent).
