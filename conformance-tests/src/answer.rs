@@ -1,0 +1,61 @@
+//! What an answer has to be, and the message when it is another one.
+
+use db_mutex_core::{Deleted, Holder, Inserted, Lease, Renewed, StoreError};
+
+/// The lease of an insert that has to be granted by `promise`.
+#[track_caller]
+pub(crate) fn granted(answer: Inserted, promise: &str) -> Lease {
+    match answer {
+        Inserted::Granted(lease) => lease,
+        Inserted::Held(holder) => {
+            panic!("{promise}; the store refused: held by {holder}, ends in {:?}", holder.expires_in)
+        }
+    }
+}
+
+/// The holder that an insert meets which has to be refused by `promise`.
+#[track_caller]
+pub(crate) fn refused(answer: Inserted, promise: &str) -> Holder {
+    match answer {
+        Inserted::Held(holder) => holder,
+        Inserted::Granted(lease) => panic!("{promise}; the store granted it, with the fencing token {}", lease.fence),
+    }
+}
+
+/// The lease of a renewal that has to succeed by `promise`.
+#[track_caller]
+pub(crate) fn renewed(answer: Renewed, promise: &str) -> Lease {
+    match answer {
+        Renewed::Renewed(lease) => lease,
+        Renewed::NotHeld => panic!("{promise}; the store says that it is not held"),
+    }
+}
+
+/// Checks that a renewal was refused, as `promise` says.
+#[track_caller]
+pub(crate) fn not_renewed(answer: Renewed, promise: &str) {
+    if let Renewed::Renewed(lease) = answer {
+        panic!("{promise}; the store renewed a lease, with the fencing token {}", lease.fence)
+    }
+}
+
+/// Checks that a delete released the lock, as `promise` says.
+#[track_caller]
+pub(crate) fn released(answer: Deleted, promise: &str) {
+    assert!(answer == Deleted::Released, "{promise}; the store says that it was not held");
+}
+
+/// Checks that a delete released nothing, as `promise` says.
+#[track_caller]
+pub(crate) fn not_released(answer: Deleted, promise: &str) {
+    assert!(answer == Deleted::NotHeld, "{promise}; the store says that it released the lock");
+}
+
+/// The answer of `call`, which no case expects to be an error.
+#[track_caller]
+pub(crate) fn answered<T>(result: Result<T, StoreError>, call: &str) -> T {
+    match result {
+        Ok(answer) => answer,
+        Err(error) => panic!("{call} must give an answer here; the store gave an error: {error:?}"),
+    }
+}

@@ -1,0 +1,134 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use db_mutex_core::{LockStore, OwnerToken};
+use tokio::runtime::Builder;
+use tokio::time::timeout;
+
+use crate::CASES;
+use crate::subject::Subject;
+
+/// How long a case may take, on the slowest machine, before it counts as stuck.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The longest namespace.
+const NAMESPACE_CHARS: usize = 40;
+
+/// What a case's function returns.
+pub(crate) type Body<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// A case of the suite: one promise of the contract, shown on a database of its own.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Case {
+    /// What it is about, as in `fencing`.
+    pub group: &'static str,
+    /// What it shows, as in `fence_rises_across_purge`: the name of the test, and the one in the contract.
+    pub name: &'static str,
+    body: fn(&Subject) -> Body<'_>,
+}
+
+impl Case {
+    pub(crate) const fn new(group: &'static str, name: &'static str, body: fn(&Subject) -> Body<'_>) -> Self {
+        Self { group, name, body }
+    }
+
+    /// Runs the case on a new namespace of `factory`, in a tokio runtime of its own.
+    ///
+    /// # Panics
+    /// When the store does not keep what the case shows, and when the case has not ended after 60 seconds. Also inside of
+    /// an async runtime, which must not be blocked.
+    pub fn run<F, Opening, S>(&self, factory: F)
+    where
+        F: Fn(String) -> Opening + Send + Sync + 'static,
+        Opening: Future<Output = S> + Send + 'static,
+        S: LockStore,
+    {
+        let (name, body) = (self.name, self.body);
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name(name) // A panic's message shows the thread.
+            .enable_all()
+            .build()
+            .expect("a tokio runtime can be built");
+        // As a task, so that a store which blocks its thread does not keep the limit from being noticed.
+        let task = runtime.spawn(async move {
+            let subject = Subject::open(new_namespace(name), factory).await;
+            body(&subject).await;
+        });
+        let outcome = runtime.block_on(async { timeout(LIMIT, task).await });
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => match failure.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(cancelled) => panic!("the case {name} was cancelled: {cancelled}"),
+            },
+            Err(_) => panic!("the case {name} has not ended after {LIMIT:?}: a call of the store does not return"),
+        }
+    }
+}
+
+/// Runs the case called `name` on what `factory` opens: what the tests that [`suite!`](crate::suite) makes consist of.
+///
+/// # Panics
+/// When no case is called so, and as [`Case::run`].
+pub fn run_case<F, Opening, S>(name: &str, factory: F)
+where
+    F: Fn(String) -> Opening + Send + Sync + 'static,
+    Opening: Future<Output = S> + Send + 'static,
+    S: LockStore,
+{
+    match CASES.iter().find(|case| case.name == name) {
+        Some(case) => case.run(factory),
+        None => panic!("the suite has no case called {name}"),
+    }
+}
+
+/// Checks that each name is a case: what the test `every_ignored_case_exists` consists of.
+///
+/// # Panics
+/// When one is not.
+pub fn check_ignored(names: &[&str]) {
+    for name in names {
+        let known = CASES.iter().any(|case| case.name == *name);
+        assert!(known, "{name} is ignored but is no case of the suite: take it out, or correct its name");
+    }
+}
+
+/// A name that no other case and no other run has: the start of the case's name, and 48 random bits.
+fn new_namespace(case: &str) -> String {
+    let random = &OwnerToken::mint().expect("the operating system gives random numbers").to_hex()[..12];
+    let start: String = case.chars().take(NAMESPACE_CHARS - 1 - random.len()).collect();
+    format!("{start}_{random}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_namespace_can_name_a_table() {
+        for case in CASES {
+            let namespace = new_namespace(case.name);
+            assert!(namespace.len() <= NAMESPACE_CHARS, "{namespace}");
+            assert!(namespace.starts_with(|first: char| first.is_ascii_lowercase()), "{namespace}");
+            assert!(namespace.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{namespace}");
+        }
+    }
+
+    #[test]
+    fn no_two_namespaces_are_alike() {
+        let namespaces: BTreeSet<_> = (0..100).map(|_| new_namespace("fence_is_positive")).collect();
+        assert_eq!(namespaces.len(), 100);
+    }
+
+    #[test]
+    #[should_panic(expected = "no_such_case is ignored but is no case")]
+    fn an_ignored_name_that_is_no_case_is_refused() {
+        check_ignored(&["fence_is_positive", "no_such_case"]);
+    }
+}

@@ -1,0 +1,91 @@
+//! Who can give a lock back, and what an operator can do.
+
+use db_mutex_core::LockState;
+
+use crate::answer::{granted, not_released, not_renewed, refused, released};
+use crate::subject::{Subject, minute, moment, new_owner};
+
+pub(crate) async fn the_owner_can_delete(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, minute()).await;
+    released(store.release(owner, &id).await, "the owner of a lease that lasts must be able to release it");
+    granted(store.ask(&id).await, "a released id must be free at once");
+}
+
+pub(crate) async fn a_stranger_cannot_delete(store: &Subject) {
+    let id = store.id("job");
+    let (owner, lease) = store.grant(&id, minute()).await;
+    not_released(store.release(new_owner(), &id).await, "only the owner may release a lock");
+    let row = store.row(&id).await;
+    assert_eq!(row.state(), LockState::Held, "a stranger's delete must leave the lock held");
+    assert_eq!(row.expires_at_us, lease.expires_at_us, "a stranger's delete must not move the end of the lease");
+    refused(store.ask(&id).await, "a stranger's delete must not free the id");
+    released(store.release(owner, &id).await, "after a stranger's delete the lock must still be its owner's");
+}
+
+pub(crate) async fn a_stale_holder_cannot_delete_its_successor(store: &Subject) {
+    let id = store.id("job");
+    let (stale, _) = store.grant(&id, moment()).await;
+    store.until_free(&id).await;
+    let (successor, _) = store.grant(&id, minute()).await;
+    not_released(store.release(stale, &id).await, "a holder whose lease has ended must not release its successor");
+    refused(store.ask(&id).await, "the delete of a stale holder must not free its successor's lock");
+    released(store.release(successor, &id).await, "the successor must be able to release its own lock");
+}
+
+pub(crate) async fn a_second_delete_answers_not_held(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, minute()).await;
+    released(store.release(owner, &id).await, "the owner must be able to release its lock");
+    not_released(
+        store.release(owner, &id).await,
+        "a lock that was released is nobody's, so releasing it again must say so",
+    );
+}
+
+pub(crate) async fn deleting_an_absent_id_answers_not_held(store: &Subject) {
+    let id = store.id("job");
+    not_released(store.release(new_owner(), &id).await, "an id without a row is nobody's, so a delete must say so");
+    assert!(!store.has_row(&id).await, "a delete that released nothing must not make a row");
+}
+
+pub(crate) async fn deleting_an_ended_lease_answers_not_held(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, moment()).await;
+    store.until_free(&id).await;
+    let before = store.row(&id).await;
+    not_released(store.release(owner, &id).await, "a lease that has ended is lost, so releasing it must say so");
+    let after = store.row(&id).await;
+    assert_eq!(after.state(), LockState::Expired, "a late delete must leave the row as it was: expired, not released");
+    assert_eq!(after.expires_at_us, before.expires_at_us, "a late delete must not move the end of the lease");
+}
+
+pub(crate) async fn force_releases_whoever_holds(store: &Subject) {
+    let id = store.id("job");
+    store.grant(&id, minute()).await;
+    released(store.force(&id).await, "force must release a lock, whoever holds it");
+    granted(store.ask(&id).await, "an id released by force must be free at once");
+}
+
+pub(crate) async fn forcing_a_free_id_answers_not_held(store: &Subject) {
+    let (absent, given_back, ended) = (store.id("absent"), store.id("released"), store.id("ended"));
+    let (owner, _) = store.grant(&given_back, minute()).await;
+    released(store.release(owner, &given_back).await, "the owner must be able to release its lock");
+    store.grant(&ended, moment()).await;
+    store.until_free(&ended).await;
+    for id in [absent, given_back, ended] {
+        not_released(store.force(&id).await, "a free id has nothing to be released, so force must say so");
+    }
+}
+
+pub(crate) async fn the_forced_out_holder_has_lost(store: &Subject) {
+    let id = store.id("job");
+    let (forced_out, _) = store.grant(&id, minute()).await;
+    released(store.force(&id).await, "force must release a lock, whoever holds it");
+    not_renewed(store.prolong(forced_out, &id, minute()).await, "a holder that was forced out must not renew");
+    not_released(store.release(forced_out, &id).await, "a holder that was forced out has nothing to release");
+
+    let (successor, _) = store.grant(&id, minute()).await;
+    not_released(store.release(forced_out, &id).await, "a holder that was forced out must not release its successor");
+    released(store.release(successor, &id).await, "the successor must be able to release its own lock");
+}

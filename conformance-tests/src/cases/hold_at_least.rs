@@ -1,0 +1,80 @@
+//! The rest after a fast job: the id stays taken, without an owner.
+
+use std::time::Duration;
+
+use db_mutex_core::LockState;
+
+use crate::answer::{granted, not_released, not_renewed, refused, released};
+use crate::subject::{ROUNDING, Subject, minute, span};
+
+const LONG: Duration = Duration::from_secs(60);
+
+pub(crate) async fn a_fast_job_leaves_its_id_resting(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, minute()).await;
+    released(store.release_to_rest(owner, &id, LONG).await, "the owner must be able to release its lock into a rest");
+    let row = store.row(&id).await;
+    assert_eq!(row.state(), LockState::Resting, "an id released before its `hold_at_least` is over must rest");
+}
+
+pub(crate) async fn a_resting_id_is_refused(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, minute()).await;
+    store.release_to_rest(owner, &id, LONG).await;
+    let holder = refused(store.ask(&id).await, "a resting id is taken and must be refused");
+    assert!(holder.resting, "a refusal must tell that the holder has finished and the id only rests");
+}
+
+pub(crate) async fn a_rested_id_is_granted(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, minute()).await;
+    store.release_to_rest(owner, &id, Duration::from_millis(300)).await;
+    store.until_free(&id).await;
+    assert_eq!(
+        store.row(&id).await.state(),
+        LockState::Free,
+        "an id that has rested must read as free, not as expired"
+    );
+    granted(store.ask(&id).await, "an id that has rested is free and must be granted");
+}
+
+pub(crate) async fn a_slow_job_leaves_no_rest(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, minute()).await;
+    let rest = Duration::from_millis(50);
+    store.until_acquired(&id, rest).await;
+    released(store.release_to_rest(owner, &id, rest).await, "the owner must be able to release its lock");
+    granted(store.ask(&id).await, "a job that took longer than `hold_at_least` must leave its id free at once");
+}
+
+pub(crate) async fn a_rest_counts_from_the_acquisition(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, minute()).await;
+    // Long enough to tell the two moments apart by more than a rounding.
+    store.until_acquired(&id, Duration::from_millis(200)).await;
+    store.release_to_rest(owner, &id, LONG).await;
+    let row = store.row(&id).await;
+    let rest = span(row.acquired_at_us, row.expires_at_us);
+    assert!(
+        rest.abs_diff(LONG) <= ROUNDING,
+        "a rest must end `hold_at_least` after the acquisition ({LONG:?}), not after the release; it ends {rest:?} after"
+    );
+}
+
+pub(crate) async fn a_resting_id_has_no_owner(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, minute()).await;
+    store.release_to_rest(owner, &id, LONG).await;
+    assert!(!store.row(&id).await.owned, "a resting id must have no owner");
+    not_renewed(store.prolong(owner, &id, minute()).await, "who has released a lock must not renew it while it rests");
+    not_released(store.release(owner, &id).await, "who has released a lock has nothing more to release while it rests");
+    refused(store.ask_as(owner, &id, minute()).await, "a resting id must be refused also to who held it last");
+}
+
+pub(crate) async fn force_ends_a_rest(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, minute()).await;
+    store.release_to_rest(owner, &id, LONG).await;
+    released(store.force(&id).await, "force must end a rest too");
+    granted(store.ask(&id).await, "an id whose rest was ended by force must be free at once");
+}

@@ -1,0 +1,115 @@
+//! That a request can be repeated when its answer was lost, and given up when nobody waits for it any more.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use db_mutex_core::{Inserted, LockId, LockState, OwnerToken};
+
+use crate::answer::{granted, refused, released};
+use crate::subject::{ROUNDING, Subject, insert_request, minute, new_owner, seconds, span};
+
+/// How long an insert that was dropped may go on taking effect, before it counts as not the owner's to delete.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) async fn the_same_owner_gets_its_own_lease_back(store: &Subject) {
+    let id = store.id("job");
+    let (owner, lease) = store.grant(&id, minute()).await;
+    let again = store.ask_as(owner, &id, minute()).await;
+    let again = granted(again, "an owner that asks again must get its own lease back");
+    assert_eq!(again.acquired_at_us, lease.acquired_at_us, "an owner that asks again has acquired the lock only once");
+    refused(store.ask(&id).await, "a lock whose owner asked again must still be refused to others");
+    released(store.release(owner, &id).await, "an owner that asked again must release its lock with one delete");
+    granted(store.ask(&id).await, "one delete must free the id, however often its owner asked");
+}
+
+pub(crate) async fn a_repeat_keeps_the_fence(store: &Subject) {
+    let id = store.id("job");
+    let (owner, lease) = store.grant(&id, minute()).await;
+    store.until_acquired(&id, Duration::from_millis(20)).await;
+    let again = granted(store.ask_as(owner, &id, minute()).await, "an owner that asks again must get its lease back");
+    assert_eq!(again.fence, lease.fence, "an owner that asks again must get the fencing token that it has already");
+    assert_eq!(store.row(&id).await.fence, lease.fence, "an owner that asks again must not change the stored token");
+}
+
+pub(crate) async fn a_repeat_counts_the_ttl_anew(store: &Subject) {
+    let id = store.id("job");
+    let (owner, lease) = store.grant(&id, minute()).await;
+    let again = store.ask_as(owner, &id, seconds(600)).await;
+    let again = granted(again, "an owner that asks again must get its lease back");
+    let lasts = span(lease.acquired_at_us, again.expires_at_us) + ROUNDING;
+    assert!(lasts >= Duration::from_secs(600), "the TTL of a repeated insert must count from the repetition on");
+    let row = store.row(&id).await;
+    assert_eq!(row.expires_at_us, again.expires_at_us, "a repeated insert must store the end that it answers");
+}
+
+pub(crate) async fn a_repeat_after_release_is_a_new_acquisition(store: &Subject) {
+    let id = store.id("job");
+    let (owner, first) = store.grant(&id, minute()).await;
+    released(store.release(owner, &id).await, "the owner must be able to release its lock");
+    let second = store.ask_as(owner, &id, minute()).await;
+    let second = granted(second, "a released id must be granted, also to who held it last");
+    assert!(second.fence > first.fence, "an insert after the release is a new acquisition, with a greater token");
+}
+
+pub(crate) async fn a_dropped_insert_is_the_owners_to_delete(store: &Subject) {
+    for polls in 0..4 {
+        dropped_and_deleted(store, &store.id(&format!("polled {polls} times")), Drop::AfterPolls(polls)).await;
+    }
+    for micros in [50, 500, 2_000, 10_000] {
+        let id = store.id(&format!("dropped after {micros} µs"));
+        dropped_and_deleted(store, &id, Drop::After(Duration::from_micros(micros))).await;
+    }
+}
+
+/// When the future of an insert is dropped, unless it has ended by then.
+enum Drop {
+    AfterPolls(u32),
+    After(Duration),
+}
+
+async fn dropped_and_deleted(store: &Subject, id: &LockId, when: Drop) {
+    let owner = new_owner();
+    insert_and_drop(store, owner, id, when).await;
+
+    if let Some(row) = store.find(id).await.expect("find must answer after an insert was dropped") {
+        assert_eq!(row.state(), LockState::Held, "a dropped insert must be done or not done: the row must be held");
+        let lasts = span(row.acquired_at_us, row.expires_at_us);
+        let whole = lasts.abs_diff(Duration::from_secs(60)) <= ROUNDING && row.fence.get() > 0;
+        assert!(whole, "a dropped insert must be done or not done, never in part: {row:?}");
+    }
+
+    // The store may do a dropped insert a little later; but then, too, it is the owner's to delete.
+    let started = Instant::now();
+    loop {
+        store.release(owner, id).await;
+        match store.ask(id).await {
+            Inserted::Granted(_) => return,
+            Inserted::Held(holder) => assert!(
+                started.elapsed() < PATIENCE,
+                "a dropped insert must be the owner's to delete; it left {id:?} taken by somebody else: {holder}"
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn insert_and_drop(store: &Subject, owner: OwnerToken, id: &LockId, when: Drop) {
+    let request = insert_request(owner, id, minute());
+    match when {
+        Drop::After(patience) => drop(tokio::time::timeout(patience, store.insert_if_absent(&request)).await),
+        Drop::AfterPolls(limit) => {
+            let mut insert = pin!(store.insert_if_absent(&request));
+            let mut polls = 0;
+            poll_fn(|context| {
+                if polls == limit || insert.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(());
+                }
+                polls += 1;
+                Poll::Pending
+            })
+            .await;
+        }
+    }
+}

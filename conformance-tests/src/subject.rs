@@ -1,0 +1,193 @@
+//! The store under test, and the words in which the cases speak to it.
+
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use db_mutex_core::{
+    DeleteRequest, Deleted, HolderText, InsertRequest, Inserted, Lease, ListFilter, LockId, LockRow, LockStore,
+    OwnerToken, RenewRequest, Renewed, Ttl,
+};
+
+use crate::answer::{answered, granted};
+
+type Opening = Pin<Box<dyn Future<Output = Arc<dyn LockStore>> + Send>>;
+
+/// How long a case waits for what has to happen soon.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a store may lose by rounding its times: the only two-sided bound on times that the suite has.
+pub(crate) const ROUNDING: Duration = Duration::from_millis(10);
+
+/// A handle on a new database, and the way to open more.
+pub(crate) struct Subject {
+    namespace: String,
+    factory: Box<dyn Fn(String) -> Opening + Send + Sync>,
+    store: Arc<dyn LockStore>,
+}
+
+impl Deref for Subject {
+    type Target = dyn LockStore;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.store
+    }
+}
+
+impl Subject {
+    pub(crate) async fn open<F, Fut, S>(namespace: String, factory: F) -> Self
+    where
+        F: Fn(String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = S> + Send + 'static,
+        S: LockStore,
+    {
+        let factory = move |namespace| -> Opening {
+            let opening = factory(namespace);
+            Box::pin(async move { Arc::new(opening.await) as Arc<dyn LockStore> })
+        };
+        let store = factory(namespace.clone()).await;
+        Self { namespace, factory: Box::new(factory), store }
+    }
+
+    /// The first handle, to be moved into a task.
+    pub(crate) fn first_handle(&self) -> Arc<dyn LockStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// A new handle on the same database.
+    pub(crate) async fn second_handle(&self) -> Arc<dyn LockStore> {
+        (self.factory)(self.namespace.clone()).await
+    }
+
+    /// A lock id; the database is the case's own, so it needs no prefix.
+    pub(crate) fn id(&self, text: &str) -> LockId {
+        LockId::new(text).expect("the suite uses valid ids")
+    }
+
+    /// Asks for a free id as somebody new.
+    pub(crate) async fn grant(&self, id: &LockId, ttl: Ttl) -> (OwnerToken, Lease) {
+        let owner = new_owner();
+        let promise = format!("{id:?} is free at this point of the case and must be granted");
+        (owner, granted(self.ask_as(owner, id, ttl).await, &promise))
+    }
+
+    /// Asks for an id as somebody new, for a minute.
+    pub(crate) async fn ask(&self, id: &LockId) -> Inserted {
+        self.ask_as(new_owner(), id, minute()).await
+    }
+
+    /// Asks for an id as `owner`.
+    pub(crate) async fn ask_as(&self, owner: OwnerToken, id: &LockId, ttl: Ttl) -> Inserted {
+        answered(self.insert_if_absent(&insert_request(owner, id, ttl)).await, "insert_if_absent")
+    }
+
+    /// Gives an id back in the name of `owner`.
+    pub(crate) async fn release(&self, owner: OwnerToken, id: &LockId) -> Deleted {
+        answered(self.delete(&DeleteRequest::by_owner(id.clone(), owner)).await, "delete by the owner")
+    }
+
+    /// Gives an id back in the name of `owner`, to rest until `rest` after its acquisition.
+    pub(crate) async fn release_to_rest(&self, owner: OwnerToken, id: &LockId, rest: Duration) -> Deleted {
+        let request = DeleteRequest::by_owner(id.clone(), owner).hold_at_least(rest);
+        answered(self.delete(&request).await, "delete with hold_at_least")
+    }
+
+    /// Releases an id, whoever holds it.
+    pub(crate) async fn force(&self, id: &LockId) -> Deleted {
+        answered(self.delete(&DeleteRequest::by_force(id.clone())).await, "delete by force")
+    }
+
+    /// Asks for more time.
+    pub(crate) async fn prolong(&self, owner: OwnerToken, id: &LockId, ttl: Ttl) -> Renewed {
+        answered(self.renew(&RenewRequest::new(id.clone(), owner, ttl)).await, "renew")
+    }
+
+    /// Removes what became free at least `older_than` ago.
+    pub(crate) async fn purge(&self, older_than: Duration) -> u64 {
+        answered(self.purge_expired(older_than).await, "purge_expired")
+    }
+
+    /// The row of an id that was granted and not purged.
+    pub(crate) async fn row(&self, id: &LockId) -> LockRow {
+        match answered(self.find(id).await, "find") {
+            Some(row) => row,
+            None => panic!("{id:?} was acquired and not purged, so find must show its row; it shows none"),
+        }
+    }
+
+    /// Whether the id has a row.
+    pub(crate) async fn has_row(&self, id: &LockId) -> bool {
+        answered(self.find(id).await, "find").is_some()
+    }
+
+    /// The rows that the filter chooses.
+    pub(crate) async fn rows(&self, filter: ListFilter) -> Vec<LockRow> {
+        answered(self.list(&filter).await, "list")
+    }
+
+    /// The ids that the filter chooses, as the list has them.
+    pub(crate) async fn listed(&self, filter: ListFilter) -> Vec<String> {
+        self.rows(filter).await.iter().map(|row| row.lock_id.to_string()).collect()
+    }
+
+    /// Waits until the lease or the rest of an id has ended by the store's clock.
+    pub(crate) async fn until_free(&self, id: &LockId) {
+        self.until(id, "become free when its lease or its rest ends", |row| !row.is_taken()).await;
+    }
+
+    /// Waits until the id was acquired at least `ago` ago by the store's clock.
+    pub(crate) async fn until_acquired(&self, id: &LockId, ago: Duration) {
+        self.until(id, "age by the store's clock", |row| row.acquired_ago() >= ago).await;
+    }
+
+    /// Waits until the id is free and its token lies behind the store's clock: from then on a purge may take the row.
+    pub(crate) async fn until_purgeable(&self, id: &LockId) {
+        let purgeable = |row: &LockRow| !row.is_taken() && row.fence.get() < row.now_us;
+        self.until(id, "become free, with a fencing token behind the store's clock", purgeable).await;
+    }
+
+    async fn until(&self, id: &LockId, what: &str, holds: impl Fn(&LockRow) -> bool) {
+        let started = Instant::now();
+        while let Some(row) = answered(self.find(id).await, "find") {
+            if holds(&row) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{id:?} must {what}; after {PATIENCE:?} its row is {row:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// An insert with the holder's text that the suite uses where nothing depends on it.
+pub(crate) fn insert_request(owner: OwnerToken, id: &LockId, ttl: Ttl) -> InsertRequest {
+    InsertRequest::new(id.clone(), owner, ttl, holder_text("conformance suite"))
+}
+
+pub(crate) fn holder_text(text: &str) -> HolderText {
+    HolderText::new(text).expect("the suite uses valid holder texts")
+}
+
+pub(crate) fn new_owner() -> OwnerToken {
+    OwnerToken::mint().expect("the operating system gives random numbers")
+}
+
+/// A lease that lasts as long as any case.
+pub(crate) fn minute() -> Ttl {
+    seconds(60)
+}
+
+/// A lease that ends soon.
+pub(crate) fn moment() -> Ttl {
+    Ttl::new(Duration::from_millis(150)).expect("the suite uses valid TTLs")
+}
+
+pub(crate) fn seconds(seconds: u64) -> Ttl {
+    Ttl::new(Duration::from_secs(seconds)).expect("the suite uses valid TTLs")
+}
+
+/// The time from one moment of the store's clock to another.
+pub(crate) fn span(from_us: i64, to_us: i64) -> Duration {
+    Duration::from_micros(u64::try_from(to_us.saturating_sub(from_us)).unwrap_or(0))
+}
