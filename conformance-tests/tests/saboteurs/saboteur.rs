@@ -1,0 +1,164 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use db_mutex_core::{
+    DeleteRequest, Deleted, Fence, InsertRequest, Inserted, Lease, ListFilter, LockId, LockRow, LockStore, MemoryStore,
+    OwnerToken, RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
+};
+
+use crate::fault::Fault;
+use crate::{deleting, ids, inserting, purging, reading, renewing};
+
+/// A memory store with one fault. Clones are handles on one database.
+#[derive(Debug, Clone)]
+pub(crate) struct Saboteur {
+    pub(crate) fault: Fault,
+    pub(crate) inner: MemoryStore,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// What the faults need to know and the store does not tell.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Whom each id was granted last.
+    owners: BTreeMap<LockId, OwnerToken>,
+    /// What is taken off the tokens of an id, so that they seem to start again.
+    restarts: BTreeMap<LockId, i64>,
+}
+
+impl Saboteur {
+    pub(crate) fn new(fault: Fault) -> Self {
+        Self { fault, inner: MemoryStore::new(), memory: Arc::default() }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn remember_owner(&self, id: &LockId, owner: OwnerToken) {
+        self.memory().owners.insert(id.clone(), owner);
+    }
+
+    pub(crate) fn last_owner(&self, id: &LockId) -> Option<OwnerToken> {
+        self.memory().owners.get(id).copied()
+    }
+
+    /// From now on the tokens of `id` seem to start at 1, when `fault` is the saboteur's.
+    pub(crate) fn restart_fence_if(&self, fault: Fault, id: &LockId, fence: Fence) {
+        if self.fault == fault {
+            self.memory().restarts.insert(id.clone(), fence.get());
+        }
+    }
+
+    pub(crate) fn shown_fence(&self, id: &LockId, fence: Fence) -> Fence {
+        let restart = self.memory().restarts.get(id).copied().unwrap_or(0);
+        let shown = fence.get() - restart;
+        Fence::new(if self.fault == Fault::FenceIsNegative { shown - i64::MAX } else { shown })
+    }
+
+    fn shown_lease(&self, id: &LockId, mut lease: Lease) -> Lease {
+        lease.fence = self.shown_fence(id, lease.fence);
+        lease
+    }
+
+    pub(crate) async fn row(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
+        self.inner.find(id).await
+    }
+}
+
+#[async_trait]
+impl LockStore for Saboteur {
+    async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
+        let mut request = request.clone();
+        request.lock_id = ids::stored(self.fault, &request.lock_id);
+        Ok(match inserting::insert(self, &request).await? {
+            Inserted::Granted(lease) => {
+                self.remember_owner(&request.lock_id, request.owner);
+                Inserted::Granted(self.shown_lease(&request.lock_id, lease))
+            }
+            Inserted::Held(mut holder) => {
+                holder.fence = self.shown_fence(&request.lock_id, holder.fence);
+                Inserted::Held(holder)
+            }
+        })
+    }
+
+    async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
+        let mut request = request.clone();
+        request.lock_id = ids::stored(self.fault, &request.lock_id);
+        deleting::delete(self, &request).await
+    }
+
+    async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
+        let mut request = request.clone();
+        request.lock_id = ids::stored(self.fault, &request.lock_id);
+        Ok(match renewing::renew(self, &request).await? {
+            Renewed::Renewed(lease) => Renewed::Renewed(self.shown_lease(&request.lock_id, lease)),
+            Renewed::NotHeld => Renewed::NotHeld,
+        })
+    }
+
+    async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
+        purging::purge(self, older_than).await
+    }
+
+    async fn find(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
+        reading::find(self, &ids::stored(self.fault, id)).await
+    }
+
+    async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
+        reading::list(self, filter).await
+    }
+
+    async fn insert_many(&self, requests: &[InsertRequest]) -> Result<Vec<Inserted>, StoreError> {
+        self.bounded(requests.len())?;
+        let mut answers = Vec::new();
+        for request in requests {
+            answers.push(self.insert_if_absent(request).await?);
+        }
+        Ok(self.ordered(answers))
+    }
+
+    async fn delete_many(&self, requests: &[DeleteRequest]) -> Result<Vec<Deleted>, StoreError> {
+        self.bounded(requests.len())?;
+        let mut answers = Vec::new();
+        for request in requests {
+            answers.push(self.delete(request).await?);
+        }
+        Ok(self.ordered(answers))
+    }
+
+    async fn renew_many(&self, requests: &[RenewRequest]) -> Result<Vec<Renewed>, StoreError> {
+        self.bounded(requests.len())?;
+        let mut answers = Vec::new();
+        for request in requests {
+            answers.push(self.renew(request).await?);
+        }
+        Ok(self.ordered(answers))
+    }
+
+    async fn wait_for_release(&self, id: &LockId, at_most: Duration) -> Result<(), StoreError> {
+        let at_most = if self.fault == Fault::WaitingNeverEnds { Duration::MAX } else { at_most };
+        self.inner.wait_for_release(id, at_most).await
+    }
+}
+
+impl Saboteur {
+    fn bounded(&self, requests: usize) -> Result<(), StoreError> {
+        if self.fault == Fault::ManyAreAtMostAHundred && requests > 100 {
+            return Err(StoreError::new(StoreErrorKind::Other, "too many parameters in one statement"));
+        }
+        if self.fault == Fault::ManyOfNothingIsAnError && requests == 0 {
+            return Err(StoreError::new(StoreErrorKind::Other, "syntax error at the end of the statement"));
+        }
+        Ok(())
+    }
+
+    fn ordered<T>(&self, mut answers: Vec<T>) -> Vec<T> {
+        if self.fault == Fault::ManyAnswerInAnotherOrder {
+            answers.reverse();
+        }
+        answers
+    }
+}
