@@ -72,7 +72,6 @@ fn every_function_is_a_case_and_runs_once() {
             }
         }
     }
-    assert!(functions.len() >= CASES.len(), "found only {} functions: are they still read rightly?", functions.len());
     for case in CASES {
         match functions.get_mut(&(case.group.to_owned(), case.name.to_owned())) {
             Some(runs) => *runs += 1,
