@@ -3,6 +3,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use db_mutex_core::{StoreError, StoreErrorKind as Kind, TableName};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{place_error, store_error};
@@ -34,6 +35,9 @@ impl Place {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         connection.busy_timeout(self.busy_timeout).map_err(failed)?;
+        // Closing must not move the log into the file and delete it: it may be another's by then (see `identity`), and a
+        // short-lived process would wait for the disk each time.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(32);
         if connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
             return Err(place_error(path, Kind::ReadOnly, "is read-only; make the file and its folder writable"));

@@ -90,24 +90,42 @@ pub(crate) struct Database {
     pub(crate) connection: Connection,
     pub(crate) sql: Sql,
     place: Place,
-    identity: Option<Identity>,
+    files: Files,
+}
+
+/// Which files the connection works on.
+#[derive(Debug)]
+enum Files {
+    /// None: the database is in memory.
+    None,
+    /// Those that it was opened on.
+    Opened(Identity),
+    /// Those are gone, and others could not be opened yet.
+    Gone,
 }
 
 impl Database {
     fn open(place: Place, sql: Sql) -> Result<Self, StoreError> {
         let connection = place.open()?;
-        let identity = (!place.is_memory()).then(|| Identity::of(&place.path));
-        Ok(Self { connection, sql, place, identity })
+        let files = if place.is_memory() { Files::None } else { Files::Opened(Identity::of(&place.path)) };
+        Ok(Self { connection, sql, place, files })
     }
 
     /// Opens the database anew if its files were deleted or replaced.
     fn ensure_current(&mut self) -> Result<(), StoreError> {
-        if self.identity.as_ref().is_none_or(|identity| *identity == Identity::of(&self.place.path)) {
-            return Ok(());
+        match &self.files {
+            Files::None => return Ok(()),
+            Files::Opened(identity) if *identity == Identity::of(&self.place.path) => return Ok(()),
+            Files::Opened(_) => {
+                tracing::warn!(file = ?self.place.path, "the lock file was replaced; locks acquired in the old one are lost");
+            }
+            Files::Gone => {}
         }
-        tracing::warn!(file = ?self.place.path, "the lock file was replaced; locks acquired in the old one are lost");
+        // The old one is closed first: within a process SQLite would go on with its index of the old log.
+        self.connection = Connection::open_in_memory().map_err(|error| self.error(error))?;
+        self.files = Files::Gone;
         self.connection = self.place.open()?;
-        self.identity = Some(Identity::of(&self.place.path));
+        self.files = Files::Opened(Identity::of(&self.place.path));
         Ok(())
     }
 

@@ -95,7 +95,7 @@ pub trait LockStore: Debug + Send + Sync + 'static {
     /// - [`DeleteBy::Force`](crate::DeleteBy::Force) MUST end whatever keeps the id taken, a rest too, and MUST answer
     ///   [`Deleted::NotHeld`] for a free one. \[`force_releases_whoever_holds`, `force_ends_a_rest`,
     ///   `forcing_a_free_id_answers_not_held`, `the_forced_out_holder_has_lost`\]
-    /// - A store SHOULD keep who held the lock last, and for how long, until the row is purged.
+    /// - The row MUST stay, and keep who held the lock last, and for how long, until it is purged.
     ///   \[`a_released_lock_tells_who_ran_and_how_long`\]
     ///
     /// # Errors

@@ -1,0 +1,7 @@
+//! What is special about SQLite: how a file is opened and what is refused, the traps of the driver, and transactions of
+//! the user's own. The contract itself is shown by the conformance suite.
+
+mod database;
+mod opening;
+mod traps;
+mod verify;

@@ -1,0 +1,84 @@
+use std::time::Duration;
+
+use db_mutex_core::{Inserted, StoreErrorKind};
+use db_mutex_sqlite::SqliteStore;
+use db_mutex_sqlite::rusqlite::{Transaction, TransactionBehavior};
+
+use crate::database::{Database, ask, until_free};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_verified_commit_is_protected_beyond_the_lease() {
+    let database = Database::new();
+    let store = database.store().await;
+    let mutex = database.mutex().await;
+    let guard = mutex.lock("job").ttl(Duration::from_millis(300)).acquire().await.unwrap();
+    let impatient = SqliteStore::builder().busy_timeout(Duration::from_millis(50)).open(database.file()).await.unwrap();
+
+    let mut mine = database.connection();
+    mine.execute_batch("CREATE TABLE work (done INTEGER)").unwrap();
+    let transaction = mine.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    assert_eq!(store.verify_in(&transaction, &guard).unwrap(), guard.fence());
+    until_free(&impatient, "job").await;
+
+    // The lease is over, but the takeover needs the write lock that the transaction has.
+    let error = ask(&impatient, "job", MINUTE).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Busy);
+    transaction.execute("INSERT INTO work VALUES (1)", ()).unwrap();
+    transaction.commit().unwrap();
+    let Inserted::Granted(lease) = ask(&impatient, "job", MINUTE).await.unwrap() else { panic!("not granted") };
+    assert!(lease.fence > guard.fence());
+}
+
+#[tokio::test]
+async fn a_stale_holder_cannot_verify() {
+    let database = Database::new();
+    let store = database.store().await;
+    let mutex = database.mutex().await;
+    let guard = mutex.lock("job").ttl(Duration::from_millis(100)).acquire().await.unwrap();
+    until_free(&store, "job").await;
+    ask(&store, "job", MINUTE).await.unwrap();
+
+    let mut mine = database.connection();
+    let transaction = mine.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    assert!(store.verify_in(&transaction, &guard).unwrap_err().is_timed_out());
+    transaction.rollback().unwrap();
+}
+
+#[tokio::test]
+async fn an_ended_lease_cannot_be_verified_even_if_nobody_took_it() {
+    let database = Database::new();
+    let store = database.store().await;
+    let mutex = database.mutex().await;
+    let guard = mutex.lock("job").ttl(Duration::from_millis(100)).acquire().await.unwrap();
+    until_free(&store, "job").await;
+    let mut mine = database.connection();
+    let transaction = mine.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    assert!(store.verify_in(&transaction, &guard).unwrap_err().is_timed_out());
+}
+
+#[tokio::test]
+async fn another_file_verifies_nothing() {
+    let (database, other) = (Database::new(), Database::new());
+    let store = database.store().await;
+    let guard = database.mutex().await.lock("job").acquire().await.unwrap();
+    let mut mine = other.connection();
+    let transaction = mine.transaction().unwrap();
+    assert!(store.verify_in(&transaction, &guard).is_err());
+}
+
+/// A deferred transaction that has read before fails at once when somebody has written since, whatever the timeout.
+#[tokio::test]
+async fn a_transaction_with_an_old_snapshot_is_an_error_and_not_proof() {
+    let database = Database::new();
+    let store = database.store().await;
+    let guard = database.mutex().await.lock("job").acquire().await.unwrap();
+    let mine = database.connection();
+    let transaction = Transaction::new_unchecked(&mine, TransactionBehavior::Deferred).unwrap();
+    let count = |sql| -> i64 { transaction.prepare(sql).unwrap().query_one((), |row| row.get(0)).unwrap() };
+    assert_eq!(count("SELECT count(*) FROM db_mutex_locks"), 1);
+    ask(&store, "other", MINUTE).await.unwrap();
+    let error = store.verify_in(&transaction, &guard).unwrap_err();
+    assert!(!error.is_timed_out(), "an error of the database is not a lost lock: {error}");
+}
