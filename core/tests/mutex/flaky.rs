@@ -1,0 +1,111 @@
+//! A memory store that does to its callers what databases do.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use db_mutex_core::{
+    DbMutex, DbMutexBuilder, DeleteRequest, Deleted, InsertRequest, Inserted, ListFilter, LockId, LockRow, LockStore,
+    ManualClock, MemoryStore, RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
+};
+
+/// What happens to one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fault {
+    /// It fails, and nothing was done.
+    Fails,
+    /// It is done, and the reply is lost.
+    ReplyLost,
+    /// It is done, and the reply comes that much later.
+    ReplyLate(Duration),
+    /// It is done, and the reply never comes.
+    ReplyNever,
+}
+
+/// The store; its clones share everything. The faults happen to the next requests, in their order.
+#[derive(Debug, Clone)]
+pub(crate) struct Flaky {
+    pub(crate) clock: ManualClock,
+    memory: MemoryStore,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+}
+
+impl Flaky {
+    pub(crate) fn new() -> Self {
+        let clock = ManualClock::new();
+        Self { memory: MemoryStore::with_clock(clock.clone()), clock, faults: Arc::default() }
+    }
+
+    pub(crate) fn next(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.lock().unwrap().extend(faults);
+    }
+
+    /// A mutex on this store, whose client clock is the store's too.
+    pub(crate) fn mutex(&self) -> DbMutex {
+        self.builder().build().unwrap()
+    }
+
+    pub(crate) fn builder(&self) -> DbMutexBuilder {
+        DbMutex::builder(Arc::new(self.clone())).ttl(Duration::from_secs(60)).clock(self.clock.clone())
+    }
+
+    /// Whether anybody has the lock.
+    pub(crate) async fn is_taken(&self, id: &str) -> bool {
+        self.memory.find(&LockId::new(id).unwrap()).await.unwrap().is_some_and(|row| row.is_taken())
+    }
+
+    /// Waits for what happens in the background.
+    pub(crate) async fn until_free(&self, id: &str) {
+        while self.is_taken(id).await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn suffer<T>(&self, request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let fault = self.faults.lock().unwrap().pop_front();
+        let lost = || StoreError::new(StoreErrorKind::Unavailable, "the connection broke");
+        match fault {
+            None => request.await,
+            Some(Fault::Fails) => Err(lost()),
+            Some(Fault::ReplyLost) => request.await.and(Err(lost())),
+            Some(Fault::ReplyLate(by)) => {
+                let answer = request.await;
+                self.clock.advance(by);
+                answer
+            }
+            Some(Fault::ReplyNever) => {
+                request.await?;
+                pending().await
+            }
+        }
+    }
+}
+
+/// No `delete_soon`: as with a network store, a task of the mutex has to delete.
+#[async_trait]
+impl LockStore for Flaky {
+    async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
+        self.suffer(self.memory.insert_if_absent(request)).await
+    }
+
+    async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
+        self.suffer(self.memory.delete(request)).await
+    }
+
+    async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
+        self.suffer(self.memory.renew(request)).await
+    }
+
+    async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
+        self.memory.purge_expired(older_than).await
+    }
+
+    async fn find(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
+        self.memory.find(id).await
+    }
+
+    async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
+        self.memory.list(filter).await
+    }
+}

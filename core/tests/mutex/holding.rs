@@ -1,0 +1,122 @@
+use std::time::Duration;
+
+use db_mutex_core::Ttl;
+
+use crate::flaky::{Fault, Flaky};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_guard_is_valid_until_a_margin_before_the_lease_ends() {
+    let store = Flaky::new();
+    let guard = store.mutex().lock("job").acquire().await.unwrap();
+    assert_eq!(guard.remaining(), Some(57 * SECOND));
+    store.clock.advance(56 * SECOND);
+    assert!(guard.is_valid());
+    store.clock.advance(SECOND);
+    assert!(!guard.is_valid());
+    assert_eq!(guard.remaining(), Some(Duration::ZERO));
+    assert!(store.is_taken("job").await, "the store still keeps the others away");
+}
+
+#[tokio::test]
+async fn a_lease_that_never_expires_stays_valid() {
+    let store = Flaky::new();
+    let guard = store.mutex().lock("job").ttl(Ttl::NEVER).acquire().await.unwrap();
+    store.clock.advance(Ttl::MAX);
+    assert!(guard.is_valid());
+    assert_eq!(guard.remaining(), None);
+}
+
+#[tokio::test]
+async fn extending_counts_from_now() {
+    let store = Flaky::new();
+    let guard = store.mutex().lock("job").acquire().await.unwrap();
+    store.clock.advance(50 * SECOND);
+    guard.extend(100 * SECOND).await.unwrap();
+    assert_eq!(guard.remaining(), Some(95 * SECOND));
+    store.clock.advance(90 * SECOND);
+    assert!(store.is_taken("job").await);
+    assert!(guard.is_valid());
+}
+
+#[tokio::test]
+async fn an_extension_that_fails_loses_nothing() {
+    let store = Flaky::new();
+    let guard = store.mutex().lock("job").acquire().await.unwrap();
+    store.next([Fault::Fails]);
+    assert!(guard.extend(100 * SECOND).await.unwrap_err().is_transient());
+    assert_eq!(guard.remaining(), Some(57 * SECOND));
+    guard.extend(100 * SECOND).await.unwrap();
+    assert_eq!(guard.remaining(), Some(95 * SECOND));
+}
+
+/// Whether or not we hear of it, the store may have the shorter lease by now.
+#[tokio::test]
+async fn a_shorter_lease_counts_even_if_its_reply_is_lost() {
+    let store = Flaky::new();
+    let guard = store.mutex().lock("job").acquire().await.unwrap();
+    store.next([Fault::ReplyLost]);
+    guard.extend(20 * SECOND).await.unwrap_err();
+    assert_eq!(guard.remaining(), Some(19 * SECOND));
+}
+
+#[tokio::test]
+async fn extending_a_lost_lease_says_so_and_ends_the_guard() {
+    let store = Flaky::new();
+    let guard = store.mutex().lock("job").acquire().await.unwrap();
+    assert!(store.mutex().force_release("job").await.unwrap());
+    assert!(guard.extend(60 * SECOND).await.unwrap_err().is_timed_out());
+    assert!(!guard.is_valid());
+    assert!(guard.release().await.unwrap_err().is_timed_out());
+}
+
+#[tokio::test]
+async fn releasing_tells_whether_the_lock_was_kept() {
+    let store = Flaky::new();
+    let mutex = store.mutex();
+    mutex.lock("job").acquire().await.unwrap().release().await.unwrap();
+
+    let stale = mutex.lock("job").acquire().await.unwrap();
+    store.clock.advance(61 * SECOND);
+    let successor = mutex.lock("job").acquire().await.unwrap();
+    assert!(successor.fence() > stale.fence());
+    assert!(stale.release().await.unwrap_err().is_timed_out());
+    assert!(store.is_taken("job").await, "the successor's lock was touched");
+    successor.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_release_that_failed_is_done_in_the_background() {
+    let store = Flaky::new();
+    let mutex = store.mutex();
+    let guard = mutex.lock("job").acquire().await.unwrap();
+    store.next([Fault::Fails]);
+    assert!(guard.release().await.unwrap_err().is_transient());
+    store.until_free("job").await;
+}
+
+#[tokio::test]
+async fn a_fast_job_leaves_its_lock_resting() {
+    let store = Flaky::new();
+    let mutex = store.builder().hold_at_least(30 * SECOND).build().unwrap();
+    for dropped in [false, true] {
+        let guard = mutex.lock("job").acquire().await.unwrap();
+        if dropped {
+            drop(guard);
+            assert!(mutex.shutdown(60 * SECOND).await.is_empty());
+        } else {
+            guard.release().await.unwrap();
+        }
+        assert!(mutex.lock("job").acquire().await.unwrap_err().is_held());
+        store.clock.advance(31 * SECOND);
+    }
+}
+
+#[tokio::test]
+async fn debug_shows_no_owner() {
+    let store = Flaky::new();
+    let guard = store.mutex().lock("job").acquire().await.unwrap();
+    assert!(!format!("{guard:?}").contains(&guard.owner().to_hex()));
+    assert!(format!("{guard:?}").contains("job"));
+}
