@@ -57,9 +57,13 @@ impl Flaky {
 
     /// Waits for what happens in the background.
     pub(crate) async fn until_free(&self, id: &str) {
-        while self.is_taken(id).await {
+        for _ in 0..6_000 {
+            if !self.is_taken(id).await {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        panic!("lock `{id}` was not released within 30 s");
     }
 
     async fn suffer<T>(&self, request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
