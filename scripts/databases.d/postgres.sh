@@ -1,0 +1,92 @@
+# shellcheck shell=bash disable=SC2154,SC2034 # sourced by ../databases, which sets root; `command` is for launch
+# postgres, postgres-tls and postgres-plain: three servers from one template, which differ in TLS only.
+
+postgres_packages() {
+    package_unless openssl openssl
+    [ -n "$(postgres_programs)" ] || echo postgresql
+}
+
+# The folder of the newest PostgreSQL server; Debian keeps it out of PATH. (A client alone has a folder too.)
+postgres_programs() {
+    local initdb
+    initdb=$(compgen -G '/usr/lib/postgresql/*/bin/initdb' | sort -V | tail -n 1) || true
+    echo "${initdb%/initdb}"
+}
+
+postgres_template() {
+    local template=$root/postgres-template programs
+    [ ! -e "$template/made" ] || return 0
+    programs=$(postgres_programs)
+    rm -rf "$template"
+    mkdir "$template"
+    server_folders "$template/data"
+    install -m 600 -o "$account" "$root/password" "$template/password"
+    # No waiting for the disk here: these files outlive a killed server, and need not outlive the machine.
+    quietly initdb "$template/log" "${as[@]}" "$programs/initdb" -D "$template/data" --username="$user" \
+        --pwfile="$template/password" --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync
+    rm "$template/password"
+    quietly "postgres --single" "$template/log" "${as[@]}" "$programs/postgres" --single -D "$template/data" postgres \
+        <<<"create database $database"
+    if has_statistics; then
+        quietly "postgres --single" "$template/log" "${as[@]}" \
+            "$programs/postgres" --single -D "$template/data" "$database" <<<"create extension pg_stat_statements"
+    fi
+    touch "$template/made"
+}
+
+has_statistics() {
+    [ -e "$("$(postgres_programs)/pg_config" --sharedir)/extension/pg_stat_statements.control" ]
+}
+
+postgres_make() { # NAME
+    local dir=$root/$1
+    run_as postgres
+    postgres_template
+    server_folders "$dir/s"
+    cp -a "$root/postgres-template/data" "$dir/data"
+    postgres_settings "$1" >>"$dir/data/postgresql.conf"
+    case $1 in
+        postgres) certify "$1" DNS:localhost,IP:127.0.0.1 ;;
+        postgres-tls) certify "$1" DNS:localhost ;;
+    esac
+}
+
+postgres_settings() { # NAME
+    cat <<END
+listen_addresses = '127.0.0.1'
+port = $(port_of "$1")
+unix_socket_directories = '$root/$1/s'
+max_connections = 200
+fsync = on
+wal_level = replica
+log_line_prefix = '%m [%p] %q%u@%d '
+log_timezone = 'UTC'
+END
+    if has_statistics; then echo "shared_preload_libraries = 'pg_stat_statements'"; fi
+    [ "$1" != postgres-plain ] || return 0
+    cat <<END
+ssl = on
+ssl_ca_file = '$root/$1/ca.pem'
+ssl_cert_file = '$root/$1/server.crt'
+ssl_key_file = '$root/$1/server.key'
+END
+}
+
+postgres_command() { # NAME
+    run_as postgres
+    command=("${as[@]}" "$(postgres_programs)/postgres" -D "$root/$1/data")
+}
+
+postgres_login() { # NAME
+    PGPASSWORD=$(password) PGCONNECT_TIMEOUT=3 "$(postgres_programs)/psql" -XAtc 'select 1' \
+        "host=127.0.0.1 port=$(port_of "$1") user=$user dbname=$database sslmode=disable"
+}
+
+postgres_url() { # NAME
+    local host=127.0.0.1 parameters=sslmode=disable
+    if [ "$1" = postgres-tls ]; then
+        host=localhost
+        parameters="sslmode=verify-full&sslrootcert=$root/$1/ca.pem"
+    fi
+    echo "postgres://$(url_login)@$host:$(port_of "$1")/$database?$parameters"
+}
