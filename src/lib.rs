@@ -33,6 +33,11 @@
 
 mod connect;
 
+/// The README's example compiles.
+#[cfg(all(doctest, feature = "sqlite-unbundled"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use connect::{Connector, connect};
 pub use db_mutex_core::*;
 

@@ -75,7 +75,8 @@ pub trait LockStore: Debug + Send + Sync + 'static {
     ///   \[`a_lease_lasts_its_ttl`, `the_longest_ttl_is_kept`, `a_lease_that_never_expires_has_no_end`,
     ///   `a_takeover_shows_the_new_holder`\]
     /// - The owner whose token the row has, asking again, MUST get its own lease back: the same fencing token and
-    ///   acquisition time, and `ttl` from now. So a request whose reply was lost can be repeated.
+    ///   acquisition time, and `ttl` from now. So a request whose reply was lost can be repeated. That holds also when the
+    ///   lease has ended meanwhile, as long as nobody else was granted it.
     ///   \[`the_same_owner_gets_its_own_lease_back`, `a_repeat_keeps_the_fence`, `a_repeat_counts_the_ttl_anew`,
     ///   `a_repeat_after_release_is_a_new_acquisition`\]
     ///
