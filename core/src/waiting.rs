@@ -58,7 +58,8 @@ impl Patience {
         self.longest = self.longest.mul_f64(1.5).min(Self::LONGEST);
         // The lease ends before the next question would come: ask then, a moment later than the store's clock says.
         let pause = match expires_in {
-            Some(end) if end < pause => end + Self::FLOOR.mul_f64(random_between(0.2, 1.0)),
+            // A zero says that it is not the lease that keeps the lock away, but a transaction that verified it.
+            Some(end) if !end.is_zero() && end < pause => end + Self::FLOOR.mul_f64(random_between(0.2, 1.0)),
             _ => pause,
         };
         Some(pause.max(Self::FLOOR).min(left.unwrap_or(Duration::MAX)))

@@ -18,7 +18,7 @@ async fn run_answers_what_the_body_returned_and_releases() {
 async fn run_can_be_spawned_and_borrow() {
     let mutex = Flaky::new().mutex();
     let words = tokio::spawn(async move {
-        let words = vec!["a".to_owned()];
+        let words = ["a".to_owned()];
         mutex
             .run("job", async |guard| {
                 tokio::task::yield_now().await;
