@@ -11,6 +11,7 @@
 //! | `releaser` | what becomes of a lock whose guard or whose acquiring future is dropped |
 //! | `store` | [`LockStore`]: **the contract** that a database has to keep |
 //! | `request`, `row` | what a store is asked, and what it answers |
+//! | `in_flight` | [`InFlight`]: a delete does not overtake the insert of its owner |
 //! | `id`, `owner`, `ttl`, `holder`, `table` | the validated words of a request |
 //! | `clock` | the client's clock, and the deadline counted on it |
 //! | `error`, `store_error` | what can go wrong, for users and for stores |
@@ -25,6 +26,7 @@ mod error;
 mod guard;
 mod holder;
 mod id;
+mod in_flight;
 mod lock;
 mod memory;
 mod mutex;
@@ -44,6 +46,7 @@ pub use error::{Error, Invalid};
 pub use guard::Guard;
 pub use holder::HolderText;
 pub use id::LockId;
+pub use in_flight::{InFlight, InFlightInserts};
 pub use lock::Lock;
 pub use memory::MemoryStore;
 pub use mutex::{DbMutex, DbMutexBuilder, TTL_VARIABLE};

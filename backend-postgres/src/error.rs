@@ -1,0 +1,82 @@
+use std::error::Error as StdError;
+
+use db_mutex_core::{StoreError, StoreErrorKind as Kind};
+use tokio_postgres::error::SqlState;
+
+/// Whether a request that failed may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was not done: the server undid it, or never got it.
+    NotDone,
+    /// It may have been done: the connection broke before the answer.
+    Unknown,
+    /// It was not done, and will not be.
+    Final,
+}
+
+/// Says what an error of the driver means, and whether the request may be repeated.
+pub(crate) fn classify(error: &tokio_postgres::Error) -> (Kind, Outcome, &'static str) {
+    let Some(code) = error.code() else {
+        return if error.is_closed() || is_io(error) {
+            (Kind::Unavailable, Outcome::Unknown, "the connection to PostgreSQL broke")
+        } else {
+            (Kind::Other, Outcome::Final, "PostgreSQL's answer could not be used")
+        };
+    };
+    let done = |kind, what| (kind, Outcome::Final, what);
+    match code.code() {
+        "40001" | "40P01" => {
+            (Kind::Busy, Outcome::NotDone, "PostgreSQL gave up on a conflict with another transaction")
+        }
+        "55P03" => {
+            (Kind::Busy, Outcome::Final, "PostgreSQL waited too long for somebody else's lock on the row or table")
+        }
+        "57014" => (Kind::Busy, Outcome::Final, "PostgreSQL cancelled the statement; it took longer than its timeout"),
+        "57P01" | "57P02" | "57P03" => (
+            Kind::Unavailable,
+            Outcome::Unknown,
+            "PostgreSQL is stopping or starting, or an administrator ended the connection",
+        ),
+        "53300" => (
+            Kind::Unavailable,
+            Outcome::NotDone,
+            "PostgreSQL has no connection left; raise max_connections or use a smaller pool",
+        ),
+        "25006" => done(
+            Kind::ReadOnly,
+            "PostgreSQL accepts no writes here: a replica, or a read-only default; connect to the primary",
+        ),
+        "53100" => done(Kind::Full, "PostgreSQL has no space left on its disk"),
+        "42P01" | "42703" | "42804" | "42P10" => done(
+            Kind::Schema,
+            "the table is missing or is not db-mutex's; run `db-mutex migrate`, or name another table",
+        ),
+        "42501" => done(Kind::Config, "PostgreSQL refused a right; grant SELECT, INSERT and UPDATE on the table"),
+        "28000" | "28P01" => done(Kind::Config, "PostgreSQL refused the login; check user, password and pg_hba.conf"),
+        "3D000" | "3F000" => done(Kind::Config, "PostgreSQL has no such database or schema; check the url"),
+        _ if code.code().starts_with("08") => {
+            (Kind::Unavailable, Outcome::Unknown, "the connection to PostgreSQL broke")
+        }
+        _ if *code == SqlState::INVALID_SQL_STATEMENT_NAME || *code == SqlState::DUPLICATE_PSTATEMENT => done(
+            Kind::Config,
+            "a pooler between us and PostgreSQL mixes prepared statements up; turn them off with `prepared_statements(false)`",
+        ),
+        _ => done(Kind::Other, "PostgreSQL refused the statement"),
+    }
+}
+
+pub(crate) fn store_error(error: tokio_postgres::Error) -> StoreError {
+    let (kind, _, what) = classify(&error);
+    StoreError::new(kind, what).with_source(error)
+}
+
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if cause.is::<std::io::Error>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}

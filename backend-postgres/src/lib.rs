@@ -1,0 +1,263 @@
+//! Keeps the locks of [db-mutex](https://docs.rs/db-mutex) in PostgreSQL.
+//!
+//! | file | the one idea |
+//! |---|---|
+//! | `lib` | [`PostgresStore`] and its builder |
+//! | `store` | the operations of the contract |
+//! | `sql` | every statement |
+//! | `verify` | proving the lock inside the user's own transaction |
+//! | `session` | sending a statement: in a task, bounded, repeated where that is safe |
+//! | `pool` | connections of our own, and what they are set to |
+//! | `url`, `tls` | what a URL says, and how a connection is protected |
+//! | `migrate` | the table, and whether locks can be kept in it |
+//! | `error` | what an error of PostgreSQL means |
+//!
+//! # Rights
+//!
+//! At run time the role needs `SELECT, INSERT, UPDATE` on the table, `SELECT` on the one that is called after it with
+//! `_versions` behind, and `USAGE` on their schema. Only [`purge_expired`](db_mutex_core::LockStore::purge_expired) needs
+//! `DELETE` too, and only [`migrate`](PostgresStore::migrate) `CREATE` on the schema.
+//!
+//! # Poolers
+//!
+//! PgBouncer in transaction mode works with
+//! [`prepared_statements(false)`](PostgresStoreBuilder::prepared_statements): each request is then one statement, sent in
+//! one go, that depends on no setting of the session.
+
+mod error;
+mod migrate;
+mod pool;
+mod session;
+mod sql;
+mod store;
+#[cfg(feature = "rustls-any")]
+mod tls;
+mod url;
+mod verify;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use db_mutex_core::{InFlight, StoreError, StoreErrorKind, TableName};
+use deadpool_postgres::Pool;
+
+use crate::migrate::Table;
+use crate::pool::PoolOptions;
+use crate::session::Session;
+use crate::sql::Sql;
+
+/// The pool that [`PostgresStore::from_pool`] takes.
+pub use deadpool_postgres;
+/// The driver, in the version that [`PostgresStore::verify_in`] takes transactions of.
+pub use tokio_postgres;
+
+/// Keeps locks in PostgreSQL. Clones share the connections.
+///
+/// A grant, a renewal, a release is one round trip; so is a refusal, which writes nothing. Acquiring and renewing wait for
+/// the disk, releasing does not.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use db_mutex_core::DbMutex;
+/// use db_mutex_postgres::PostgresStore;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = PostgresStore::connect("postgres://app:secret@db.example.org/app").await?;
+/// let mutex = DbMutex::new(Arc::new(store))?;
+/// let guard = mutex.lock("report").acquire().await?;
+/// guard.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    session: Session,
+    sql: Sql,
+    table: Table,
+    in_flight: InFlight,
+}
+
+impl PostgresStore {
+    /// Connects, and creates the table or brings it up to date if it has to be.
+    ///
+    /// The URL is that of [`tokio_postgres::Config`], and `sslmode` (disable, prefer, require, verify-ca, verify-full) and
+    /// `sslrootcert` as in libpq. Without `sslmode` a connection that leaves the machine is verified in full; to loopback
+    /// or a Unix socket it is `prefer`.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or accepts no writes, the table is not ours, or a right is missing.
+    ///
+    /// # Cancellation safety
+    /// When the future is dropped the table may have been created.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::builder().connect(url).await
+    }
+
+    /// Takes a pool that the application already has. Its connections are used as they are: nothing is set on them, and
+    /// statements are planned at each call. The table is created if it has to be.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancellation safety
+    /// As [`connect`](Self::connect).
+    pub async fn from_pool(pool: Pool) -> Result<Self, StoreError> {
+        Self::builder().from_pool(pool).await
+    }
+
+    /// Begins a store with options of its own.
+    pub fn builder() -> PostgresStoreBuilder {
+        PostgresStoreBuilder {
+            schema: None,
+            table: TableName::default(),
+            migrate: true,
+            pool: PoolOptions {
+                size: 4,
+                statement_timeout: Duration::from_secs(10),
+                lock_timeout: Duration::from_secs(2),
+                direct: true,
+            },
+        }
+    }
+
+    /// Creates the table or brings it up to date; safe to call from any number of processes at once.
+    ///
+    /// # Errors
+    /// When the server fails or refuses.
+    ///
+    /// # Cancellation safety
+    /// When the future is dropped the table is as it was or as it should be.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        self.shared.table.migrate(&mut connection).await
+    }
+
+    /// The SQL that creates the table, for people whose administrator does so.
+    pub fn schema_sql(table: &TableName) -> String {
+        Table::new(None, table).schema_sql()
+    }
+
+    async fn connection(&self) -> Result<deadpool_postgres::Object, StoreError> {
+        self.shared.session.connection().await
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("table", &self.shared.table).finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`PostgresStore`]; what is not set has the default that each method tells.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `connect` or `from_pool` is called"]
+pub struct PostgresStoreBuilder {
+    schema: Option<TableName>,
+    table: TableName,
+    migrate: bool,
+    pool: PoolOptions,
+}
+
+impl PostgresStoreBuilder {
+    /// The schema that the table is in; its name follows the rules of a table's. Default: the first of the role's search
+    /// path.
+    pub fn schema(mut self, schema: TableName) -> Self {
+        self.schema = Some(schema);
+        self
+    }
+
+    /// The name of the table. Default: `db_mutex_locks`.
+    pub fn table(mut self, table: TableName) -> Self {
+        self.table = table;
+        self
+    }
+
+    /// Whether a table that is missing or old is created or updated. Default: yes. Otherwise it is an error.
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
+    /// How many connections there are at most. Default: 4.
+    pub fn pool_size(mut self, size: usize) -> Self {
+        self.pool.size = size.max(1);
+        self
+    }
+
+    /// How long one request may take, waiting for a connection included; rounded down to milliseconds. Default: 10 s.
+    ///
+    /// It has nothing to do with how long [`acquire`](db_mutex_core::Lock::acquire) waits for a lock.
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.pool.statement_timeout = timeout.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How long a statement may wait for a row or table that somebody else has locked; rounded down to milliseconds.
+    /// Default: 2 s.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.pool.lock_timeout = timeout.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Whether a connection keeps its statements prepared and its settings. Default: yes. Turn it off behind a pooler that
+    /// gives a connection to others between transactions, as PgBouncer in transaction mode does.
+    pub fn prepared_statements(mut self, prepared: bool) -> Self {
+        self.pool.direct = prepared;
+        self
+    }
+
+    /// Connects with connections of its own; see [`PostgresStore::connect`].
+    ///
+    /// # Errors
+    /// As [`PostgresStore::connect`].
+    ///
+    /// # Cancellation safety
+    /// As [`PostgresStore::connect`].
+    pub async fn connect(self, url: &str) -> Result<PostgresStore, StoreError> {
+        let pool = pool::make_pool(url, &self.pool)?;
+        let prepared = self.pool.direct;
+        self.open(pool, prepared).await
+    }
+
+    /// Takes a pool of the application; see [`PostgresStore::from_pool`].
+    ///
+    /// # Errors
+    /// As [`PostgresStore::connect`].
+    ///
+    /// # Cancellation safety
+    /// As [`PostgresStore::connect`].
+    pub async fn from_pool(self, pool: Pool) -> Result<PostgresStore, StoreError> {
+        self.open(pool, false).await
+    }
+
+    async fn open(self, pool: Pool, prepared: bool) -> Result<PostgresStore, StoreError> {
+        let store = PostgresStore {
+            shared: Arc::new(Shared {
+                session: Session { pool, prepared, timeout: self.pool.statement_timeout },
+                sql: Sql::for_table(self.schema.as_ref(), &self.table),
+                table: Table::new(self.schema.as_ref(), &self.table),
+                in_flight: InFlight::default(),
+            }),
+        };
+        let table = &store.shared.table;
+        if table.check(&**store.connection().await?).await? {
+            return Ok(store);
+        }
+        if self.migrate {
+            store.migrate().await?;
+        }
+        match table.check(&**store.connection().await?).await? {
+            true => Ok(store),
+            false => Err(StoreError::new(
+                StoreErrorKind::Schema,
+                "the table is missing or old; run `db-mutex migrate`, or what `db-mutex migrate --print` prints",
+            )),
+        }
+    }
+}

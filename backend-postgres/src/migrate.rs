@@ -1,0 +1,185 @@
+use db_mutex_core::{StoreError, StoreErrorKind as Kind, TableName};
+use tokio_postgres::{Client, Row};
+
+use crate::error::store_error;
+use crate::sql::quoted;
+
+/// Numbered, append-only: a released file is never changed.
+const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/0001_locks.sql"))];
+const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+
+/// What the latest version of the table looks like: name, type, NOT NULL.
+const COLUMNS: &[(&str, &str, bool)] = &[
+    ("lock_id", "text", true),
+    ("owner", "bytea", false),
+    ("fence", "bigint", true),
+    ("holder", "text", true),
+    ("acquired_at", "bigint", true),
+    ("released_at", "bigint", false),
+    ("expires_at", "bigint", true),
+];
+
+/// Which table, and what its statements call it.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    name: String,
+    versions: String,
+}
+
+impl Table {
+    pub(crate) fn new(schema: Option<&TableName>, table: &TableName) -> Self {
+        let name = quoted(schema, table);
+        let versions = format!("{}_versions\"", &name[..name.len() - 1]);
+        Self { name, versions }
+    }
+
+    /// The schema as SQL text, for people whose administrator creates tables.
+    pub(crate) fn schema_sql(&self) -> String {
+        let mut sql = self.versions_sql();
+        for (version, migration) in MIGRATIONS {
+            sql +=
+                &format!("{};\n{};\n", migration.trim_end().replace("{table}", &self.name), self.record_sql(*version));
+        }
+        sql
+    }
+
+    fn versions_sql(&self) -> String {
+        format!("CREATE TABLE IF NOT EXISTS {} (version bigint NOT NULL PRIMARY KEY);\n", self.versions)
+    }
+
+    fn record_sql(&self, version: i64) -> String {
+        format!("INSERT INTO {} (version) VALUES ({version})", self.versions)
+    }
+
+    /// Creates or updates the table. Any number of processes may do so at once, of different versions too: an advisory
+    /// lock lets one after the other look and act.
+    pub(crate) async fn migrate(&self, client: &mut Client) -> Result<(), StoreError> {
+        let transaction = client.transaction().await.map_err(store_error)?;
+        // Any number would do that nobody else has a reason to lock.
+        transaction.batch_execute("SELECT pg_advisory_xact_lock(6409102938471)").await.map_err(store_error)?;
+        let found = self.version(&transaction).await?;
+        if found.is_none() && self.exists(&transaction, &self.name).await? {
+            // Somebody made the table by hand. If it is ours, its version is the one that its columns show.
+            self.check_columns(&transaction).await?;
+            let sql = format!("{}{}", self.versions_sql(), self.record_sql(LATEST));
+            transaction.batch_execute(&sql).await.map_err(store_error)?;
+        } else {
+            transaction.batch_execute(&self.versions_sql()).await.map_err(store_error)?;
+            for (version, migration) in MIGRATIONS.iter().filter(|(version, _)| *version > found.unwrap_or(0)) {
+                let sql =
+                    format!("{};\n{}", migration.trim_end().replace("{table}", &self.name), self.record_sql(*version));
+                transaction.batch_execute(&sql).await.map_err(store_error)?;
+            }
+        }
+        transaction.commit().await.map_err(store_error)
+    }
+
+    /// Refuses what locks cannot be kept in: a server that accepts no writes, a table that a crash empties, one that is
+    /// not ours. Answers whether the table is there and up to date.
+    pub(crate) async fn check(&self, client: &impl Queries) -> Result<bool, StoreError> {
+        let server =
+            "SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), current_setting('server_encoding')";
+        let server = client.one(server, &[]).await?;
+        let flaw = |kind, what: String| Err(StoreError::new(kind, what));
+        if server.get::<_, bool>(0) {
+            return flaw(
+                Kind::ReadOnly,
+                "this PostgreSQL is a replica and accepts no writes; connect to the primary".into(),
+            );
+        }
+        if server.get::<_, &str>(1) == "on" {
+            let what = "this PostgreSQL session accepts no writes (default_transaction_read_only is on); turn it off for the role";
+            return flaw(Kind::ReadOnly, what.into());
+        }
+        if server.get::<_, &str>(2) != "UTF8" {
+            return flaw(
+                Kind::Config,
+                "the database's encoding is not UTF8, so it cannot keep every lock id; use another".into(),
+            );
+        }
+        let Some(version) = self.version(client).await? else { return Ok(false) };
+        if version > LATEST {
+            let what = format!(
+                "the table {} has version {version}, newer than the {LATEST} known here; update db-mutex",
+                self.name
+            );
+            return flaw(Kind::Schema, what);
+        }
+        if version < LATEST {
+            return Ok(false);
+        }
+        self.check_columns(client).await?;
+        let kind = "SELECT relpersistence::text, relkind::text FROM pg_class WHERE oid = to_regclass($1)";
+        let kind = client.one(kind, &[&self.name]).await?;
+        match (kind.get(0), kind.get(1)) {
+            ("p", "r") => Ok(true),
+            ("u", _) => flaw(
+                Kind::Schema,
+                format!(
+                    "the table {} is UNLOGGED and empty after a crash, with locks held; ALTER TABLE … SET LOGGED",
+                    self.name
+                ),
+            ),
+            ("t", _) => flaw(Kind::Schema, format!("the table {} is temporary; use another name", self.name)),
+            _ => flaw(Kind::Schema, format!("{} is not an ordinary table; use another name", self.name)),
+        }
+    }
+
+    /// The version of the table; `None` where there is no record of it.
+    async fn version(&self, client: &impl Queries) -> Result<Option<i64>, StoreError> {
+        if !self.exists(client, &self.versions).await? || !self.exists(client, &self.name).await? {
+            return Ok(None);
+        }
+        let version = client.one(&format!("SELECT max(version) FROM {}", self.versions), &[]).await?;
+        Ok(version.get(0))
+    }
+
+    async fn exists(&self, client: &impl Queries, name: &str) -> Result<bool, StoreError> {
+        Ok(client.one("SELECT to_regclass($1) IS NOT NULL", &[name]).await?.get(0))
+    }
+
+    async fn check_columns(&self, client: &impl Queries) -> Result<(), StoreError> {
+        let columns = "SELECT attname::text, format_type(atttypid, NULL), attnotnull FROM pg_attribute
+                       WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+        let rows = client.all(columns, &[&self.name]).await?;
+        let found: Vec<(String, String, bool)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+        if found
+            .iter()
+            .map(|(name, kind, not_null)| (name.as_str(), kind.as_str(), *not_null))
+            .eq(COLUMNS.iter().copied())
+        {
+            return Ok(());
+        }
+        let names: Vec<_> = found.iter().map(|(name, ..)| name.as_str()).collect();
+        let what = format!(
+            "there is a table {} that is not db-mutex's (its columns are {}); choose another table name",
+            self.name,
+            names.join(", ")
+        );
+        Err(StoreError::new(Kind::Schema, what))
+    }
+}
+
+/// Queries with text parameters, in one round trip and without a prepared statement: any pooler understands them.
+pub(crate) trait Queries {
+    /// All rows.
+    async fn all(&self, sql: &str, parameters: &[&str]) -> Result<Vec<Row>, StoreError>;
+
+    /// The one row.
+    async fn one(&self, sql: &str, parameters: &[&str]) -> Result<Row, StoreError> {
+        let missing = || StoreError::new(Kind::Other, "PostgreSQL answered no row to a question about itself");
+        self.all(sql, parameters).await?.into_iter().next().ok_or_else(missing)
+    }
+}
+
+impl<C: tokio_postgres::GenericClient> Queries for C {
+    async fn all(&self, sql: &str, parameters: &[&str]) -> Result<Vec<Row>, StoreError> {
+        let typed: Vec<_> = parameters
+            .iter()
+            .map(|parameter| {
+                (parameter as &(dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type::TEXT)
+            })
+            .collect();
+        self.query_typed(sql, &typed).await.map_err(store_error)
+    }
+}

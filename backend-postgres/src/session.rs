@@ -1,0 +1,190 @@
+use std::time::{Duration, Instant};
+
+use db_mutex_core::{StoreError, StoreErrorKind as Kind};
+use deadpool_postgres::{Object, Pool, PoolError};
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::error::{Outcome, classify, store_error};
+
+/// Sends statements, each a transaction by itself, and answers for what becomes of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    pub(crate) pool: Pool,
+    /// Whether statements are prepared once a connection. Elsewhere each is sent with its types in one go, which every
+    /// pooler understands, and is planned at each call.
+    pub(crate) prepared: bool,
+    /// How long a statement may take, waiting for a connection included.
+    pub(crate) timeout: Duration,
+}
+
+/// The value of a parameter.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Text(String),
+    Bytes(Vec<u8>),
+    Number(Option<i64>),
+    Texts(Vec<String>),
+    ByteStrings(Vec<Vec<u8>>),
+    Numbers(Vec<Option<i64>>),
+}
+
+impl Value {
+    fn typed(&self) -> (&(dyn ToSql + Sync), Type) {
+        match self {
+            Self::Text(value) => (value, Type::TEXT),
+            Self::Bytes(value) => (value, Type::BYTEA),
+            Self::Number(value) => (value, Type::INT8),
+            Self::Texts(values) => (values, Type::TEXT_ARRAY),
+            Self::ByteStrings(values) => (values, Type::BYTEA_ARRAY),
+            Self::Numbers(values) => (values, Type::INT8_ARRAY),
+        }
+    }
+}
+
+/// What a statement answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) rows: Vec<Row>,
+    /// Whether an earlier attempt may have been done too, its answer lost.
+    pub(crate) repeated: bool,
+}
+
+impl Session {
+    const ATTEMPTS: u32 = 5;
+
+    /// Runs a statement that may be repeated, in a task that outlives the caller: when the future is dropped the statement
+    /// is done all the same, and its connection goes back to the pool in a known state.
+    pub(crate) async fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
+        self.run_keeping((), sql, values).await
+    }
+
+    /// The same; `ticket` is dropped when the statement is done.
+    pub(crate) async fn run_keeping(
+        &self,
+        ticket: impl Send + 'static,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Result<Answer, StoreError> {
+        let (session, sql) = (self.clone(), sql.to_owned());
+        let task = tokio::spawn(async move {
+            let _ticket = ticket;
+            session.run_here(&sql, &values).await
+        });
+        task.await.unwrap_or_else(|error| {
+            Err(StoreError::new(Kind::Other, "the task of a request has ended").with_source(error))
+        })
+    }
+
+    /// A connection for something else than a statement, after a few attempts.
+    pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.pool.get().await.map_err(pool_error) {
+                Err((_, Outcome::NotDone)) if attempt < Self::ATTEMPTS => {
+                    tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 10)).await;
+                }
+                outcome => return outcome.map_err(|(error, _)| error),
+            }
+        }
+    }
+
+    /// Repeats what failed for a passing reason, with a bound in number and time.
+    async fn run_here(&self, sql: &str, values: &[Value]) -> Result<Answer, StoreError> {
+        let begun = Instant::now();
+        let mut repeated = false;
+        for attempt in 1.. {
+            let (error, outcome) = match self.attempt(sql, values).await {
+                Ok(rows) => return Ok(Answer { rows, repeated }),
+                Err(failure) => failure,
+            };
+            repeated |= outcome == Outcome::Unknown;
+            if outcome == Outcome::Final || attempt == Self::ATTEMPTS || begun.elapsed() >= self.timeout {
+                return Err(error);
+            }
+            tracing::debug!(%error, attempt, "repeating a request");
+            // Other transactions in conflict with this one repeat too, and should not do so in step.
+            let jitter = u64::from(begun.elapsed().subsec_nanos() % 10);
+            tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 10 + jitter)).await;
+        }
+        unreachable!("the loop ends by itself")
+    }
+
+    async fn attempt(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, (StoreError, Outcome)> {
+        let mut connection = self.pool.get().await.map_err(pool_error)?;
+        let sent = Instant::now();
+        let answer =
+            tokio::time::timeout(self.timeout + Duration::from_secs(1), self.send(&mut connection, sql, values)).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(_) => {
+                // It may still be at work on the statement: it must not serve another request.
+                drop(Object::take(connection));
+                let error =
+                    StoreError::new(Kind::Unavailable, "PostgreSQL did not answer in time; check the network to it");
+                return Err((error, Outcome::Final));
+            }
+        };
+        match answer {
+            // A statement that is cancelled while it waits for a synchronous replica answers success, with a warning
+            // that nothing was replicated.
+            Ok(_) if sent.elapsed() >= self.timeout => {
+                let error =
+                    StoreError::new(Kind::Unavailable, "PostgreSQL's answer came after the statement's timeout");
+                Err((error, Outcome::Final))
+            }
+            Ok(rows) => Ok(rows),
+            Err(error) => {
+                let outcome = classify(&error).1;
+                if outcome == Outcome::Unknown {
+                    drop(Object::take(connection));
+                }
+                Err((store_error(error), outcome))
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        connection: &mut Object,
+        sql: &str,
+        values: &[Value],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let typed: Vec<_> = values.iter().map(Value::typed).collect();
+        if !self.prepared {
+            return connection.query_typed(sql, &typed).await;
+        }
+        let (parameters, types): (Vec<_>, Vec<_>) = typed.into_iter().unzip();
+        let statement = connection.prepare_typed_cached(sql, &types).await?;
+        connection.query(&statement, &parameters).await
+    }
+}
+
+/// A connection that could not be had: nothing was sent.
+fn pool_error(error: PoolError) -> (StoreError, Outcome) {
+    match error {
+        PoolError::Backend(error) => connecting(error),
+        PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => connecting(error),
+        PoolError::Timeout(_) => {
+            let what = "no connection to PostgreSQL could be had in time; check that it runs, or use a larger pool";
+            (StoreError::new(Kind::Unavailable, what), Outcome::Final)
+        }
+        error => (
+            StoreError::new(Kind::Unavailable, "no connection to PostgreSQL could be had").with_source(error),
+            Outcome::Final,
+        ),
+    }
+}
+
+fn connecting(error: tokio_postgres::Error) -> (StoreError, Outcome) {
+    let (kind, outcome, what) = classify(&error);
+    // Without a code: refused, unreachable, or a TLS handshake that failed.
+    let (kind, what) = if error.code().is_some() {
+        (kind, what)
+    } else {
+        (Kind::Unavailable, "PostgreSQL could not be reached; check host, port, TLS, and that it runs")
+    };
+    let outcome = if outcome == Outcome::Final { Outcome::Final } else { Outcome::NotDone };
+    (StoreError::new(kind, what).with_source(error), outcome)
+}
