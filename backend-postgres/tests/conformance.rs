@@ -1,0 +1,50 @@
+//! The conformance suite: on a connection as it comes, under hostile defaults of the role, through a pool of the
+//! application, and through PgBouncer in transaction mode.
+
+use db_mutex_core::TableName;
+use db_mutex_postgres::{PostgresStore, PostgresStoreBuilder};
+
+mod server;
+
+fn builder(namespace: &str) -> PostgresStoreBuilder {
+    PostgresStore::builder().table(TableName::new(namespace).expect("a namespace can name a table")).pool_size(2)
+}
+
+/// As a role that gets this isolation level unless a session says otherwise.
+async fn isolated(namespace: String, role: &str, level: &str) -> PostgresStore {
+    server::role(role, &[("default_transaction_isolation", level), ("synchronous_commit", "off")]).await;
+    let url = server::as_user(&server::url("postgres"), role);
+    // A pool of the application: nobody sets the level back.
+    let config: db_mutex_postgres::tokio_postgres::Config = url.parse().expect("the url of a test server");
+    let manager = db_mutex_postgres::deadpool_postgres::Manager::new(config, db_mutex_postgres::tokio_postgres::NoTls);
+    let pool = db_mutex_postgres::deadpool_postgres::Pool::builder(manager).max_size(2).build().expect("a pool");
+    builder(&namespace).from_pool(pool).await.expect("the server is up")
+}
+
+mod as_it_comes {
+    db_mutex_conformance::suite!(|namespace| async move {
+        super::builder(&namespace).connect(&super::server::url("postgres")).await.expect("the server is up")
+    });
+}
+
+mod where_roles_are_repeatable_read {
+    db_mutex_conformance::suite!(|namespace| async move {
+        super::isolated(namespace, "repeatable", "repeatable read").await
+    });
+}
+
+mod where_roles_are_serializable {
+    db_mutex_conformance::suite!(|namespace| async move {
+        super::isolated(namespace, "serializable_role", "serializable").await
+    });
+}
+
+mod through_pgbouncer {
+    db_mutex_conformance::suite!(|namespace| async move {
+        super::builder(&namespace)
+            .prepared_statements(false)
+            .connect(&super::server::url("pgbouncer"))
+            .await
+            .expect("the pooler is up")
+    });
+}
