@@ -42,14 +42,15 @@ impl Sql {
             insert_many: insert(&table, many),
 
             renew: format!(
-                "UPDATE {table} SET expires_at = coalesce({NOW} + $3::bigint, {NEVER})
-                 WHERE lock_id = $1 AND owner = $2 AND expires_at > {NOW}
+                "WITH {DURABLE} UPDATE {table} SET expires_at = coalesce({NOW} + $3::bigint, {NEVER}) FROM commit
+                 WHERE commit.mode <> 'off' AND lock_id = $1 AND owner = $2 AND expires_at > {NOW}
                  RETURNING fence, acquired_at, expires_at"
             ),
             // Locked in the order of the ids, so that no two batches wait for each other. The clock is read again for
             // each row, after the wait for it: a lease that ended meanwhile stays ended.
             renew_many: format!(
-                "WITH request AS MATERIALIZED (
+                "WITH {DURABLE},
+                 request AS MATERIALIZED (
                      SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[]) AS request (lock_id, owner, ttl)
                  ),
                  locked AS MATERIALIZED (
@@ -57,7 +58,8 @@ impl Sql {
                      ORDER BY held.lock_id FOR NO KEY UPDATE OF held
                  )
                  UPDATE {table} AS held SET expires_at = coalesce({NOW} + locked.ttl, {NEVER})
-                 FROM locked WHERE held.lock_id = locked.lock_id AND held.expires_at > {NOW}
+                 FROM locked, commit
+                 WHERE commit.mode <> 'off' AND held.lock_id = locked.lock_id AND held.expires_at > {NOW}
                  RETURNING held.lock_id, held.fence, held.acquired_at, held.expires_at"
             ),
 
@@ -99,9 +101,19 @@ impl Sql {
             list_all: format!("{row} ORDER BY lock_id"),
 
             // FOR KEY SHARE lets renewals go on, which change no key, and keeps a takeover away, which asks for the row
-            // with FOR UPDATE.
+            // with FOR UPDATE. But for the same reason it does not notice that the row has changed since the snapshot:
+            // it locks what follows and answers what was. Where each statement has a snapshot of its own, a second look
+            // sees what the lock is on. Elsewhere the snapshot is as old as the transaction, and FOR SHARE fails if the
+            // row has changed since.
             verify: format!(
-                "SELECT fence FROM {table} WHERE lock_id = $1 AND owner = $2 AND expires_at > {NOW} FOR KEY SHARE"
+                "WITH fresh AS MATERIALIZED (
+                     SELECT fence FROM {mine} AND current_setting('transaction_isolation') = 'read committed' FOR KEY SHARE
+                 ),
+                 old AS MATERIALIZED (
+                     SELECT fence FROM {mine} AND current_setting('transaction_isolation') <> 'read committed' FOR SHARE
+                 )
+                 SELECT fence FROM fresh UNION ALL SELECT fence FROM old",
+                mine = format_args!("{table} WHERE lock_id = $1 AND owner = $2 AND expires_at > {NOW}"),
             ),
         }
     }
@@ -111,8 +123,15 @@ pub(crate) fn quoted(schema: Option<&TableName>, table: &TableName) -> String {
     schema.map_or_else(|| format!("\"{table}\""), |schema| format!("\"{schema}\".\"{table}\""))
 }
 
-/// A release need not wait for the disk: if a crash undoes it, the lock ends with its TTL. The setting holds for this
-/// transaction alone, so it works through a pooler too; the statement reads it, so it is made first.
+/// A grant or a renewal that a crash undoes has been told to somebody, so it waits for the disk even where the role's
+/// default says otherwise. The setting holds for this transaction alone, so it works through a pooler too; the statement
+/// reads it, so it is made first.
+const DURABLE: &str = "commit AS MATERIALIZED (
+    SELECT CASE WHEN current_setting('synchronous_commit') = 'off'
+                THEN set_config('synchronous_commit', 'on', true) ELSE 'as it is' END AS mode
+)";
+
+/// A release need not wait for the disk: if a crash undoes it, the lock ends with its TTL.
 const NOT_DURABLE: &str = "commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS mode)";
 
 /// The rest counts from the acquisition, or from now where the clock has stepped back behind it: else a step of an hour
@@ -123,8 +142,7 @@ fn released(rest: &str) -> String {
 
 /// Grants what is free; answers a row for each request that it could decide.
 ///
-/// - `moment`: the clock, and that the commit waits for the disk even where the role's default says otherwise: a grant
-///   that a crash undoes would be given twice.
+/// - `moment`: the clock, the same for all.
 /// - `taken`: who stands in the way, by a plain read. Such a request locks nothing and writes nothing: no WAL, no fsync.
 /// - `free`: the rows to take over, or of an owner who repeats its request. SKIP LOCKED never waits: a row that somebody
 ///   else has locked is being taken, or protected by a transaction that has verified it. The lock is on the latest
@@ -133,14 +151,11 @@ fn released(rest: &str) -> String {
 /// - `busy`: rows that were skipped.
 fn insert(table: &str, requests: &str) -> String {
     format!(
-        "WITH moment AS MATERIALIZED (
-             SELECT {NOW} AS now,
-                    CASE WHEN current_setting('synchronous_commit') = 'off'
-                         THEN set_config('synchronous_commit', 'on', true) ELSE 'as it is' END AS commit
-         ),
+        "WITH {DURABLE},
+         moment AS MATERIALIZED (SELECT {NOW} AS now),
          request AS MATERIALIZED (
              SELECT request.*, moment.now, coalesce(moment.now + ttl, {NEVER}) AS expires_at
-             FROM {requests}, moment WHERE moment.commit IS NOT NULL
+             FROM {requests}, moment, commit WHERE commit.mode <> 'off'
          ),
          taken AS MATERIALIZED (
              SELECT 'taken' AS verdict, {ROW}, request.now

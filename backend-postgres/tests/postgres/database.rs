@@ -1,0 +1,72 @@
+//! A table of its own for each test, and the words in which the tests speak to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use db_mutex_core::{
+    DbMutex, DeleteRequest, HolderText, InsertRequest, Inserted, Lease, LockId, LockStore, OwnerToken, RenewRequest,
+    StoreError, TableName, Ttl,
+};
+use db_mutex_postgres::{PostgresStore, PostgresStoreBuilder};
+
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+
+pub(crate) fn table(name: &str) -> TableName {
+    TableName::new(format!("{name}_{}", std::process::id())).unwrap()
+}
+
+pub(crate) fn builder(name: &str) -> PostgresStoreBuilder {
+    PostgresStore::builder().table(table(name))
+}
+
+pub(crate) async fn store(name: &str) -> PostgresStore {
+    builder(name).connect(&crate::server::url("postgres")).await.unwrap()
+}
+
+pub(crate) fn mutex(store: &PostgresStore) -> DbMutex {
+    DbMutex::new(Arc::new(store.clone())).unwrap()
+}
+
+pub(crate) fn id(text: &str) -> LockId {
+    LockId::new(text).unwrap()
+}
+
+pub(crate) fn owner() -> OwnerToken {
+    OwnerToken::mint().unwrap()
+}
+
+pub(crate) fn insert(lock_id: &str, owner: OwnerToken, ttl: Duration) -> InsertRequest {
+    InsertRequest::new(id(lock_id), owner, Ttl::new(ttl).unwrap(), HolderText::new("test").unwrap())
+}
+
+pub(crate) fn renewal(lock_id: &str, owner: OwnerToken, ttl: Duration) -> RenewRequest {
+    RenewRequest::new(id(lock_id), owner, Ttl::new(ttl).unwrap())
+}
+
+pub(crate) fn release(lock_id: &str, owner: OwnerToken) -> DeleteRequest {
+    DeleteRequest::by_owner(id(lock_id), owner)
+}
+
+pub(crate) async fn ask(store: &PostgresStore, lock_id: &str, ttl: Duration) -> Result<Inserted, StoreError> {
+    store.insert_if_absent(&insert(lock_id, owner(), ttl)).await
+}
+
+/// A lock that has to be granted.
+pub(crate) async fn grant(store: &PostgresStore, lock_id: &str, ttl: Duration) -> (OwnerToken, Lease) {
+    let owner = owner();
+    match store.insert_if_absent(&insert(lock_id, owner, ttl)).await.unwrap() {
+        Inserted::Granted(lease) => (owner, lease),
+        Inserted::Held(holder) => panic!("`{lock_id}` is held by {holder}"),
+    }
+}
+
+/// Waits until the store says that the lease is over.
+pub(crate) async fn until_free(store: &PostgresStore, lock_id: &str) {
+    for _ in 0..3_000 {
+        if !store.find(&id(lock_id)).await.unwrap().is_some_and(|row| row.is_taken()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("`{lock_id}` did not become free within 30 s");
+}

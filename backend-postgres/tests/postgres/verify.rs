@@ -1,0 +1,170 @@
+use std::time::{Duration, Instant};
+
+use db_mutex_core::{DbMutex, Guard, Inserted, LockStore, Renewed, Ttl};
+use db_mutex_postgres::PostgresStore;
+
+use crate::database::{MINUTE, ask, id, mutex, renewal, store, until_free};
+use crate::server::administrator;
+
+const BRIEF: Duration = Duration::from_millis(300);
+
+async fn guard(mutex: &DbMutex, ttl: Duration) -> Guard {
+    mutex.lock("job").ttl(ttl).acquire().await.unwrap()
+}
+
+async fn is_held(store: &PostgresStore) -> bool {
+    matches!(ask(store, "job", MINUTE).await.unwrap(), Inserted::Held(_))
+}
+
+#[tokio::test]
+async fn a_verified_commit_is_protected_beyond_the_lease() {
+    let store = store("verified").await;
+    let mutex = mutex(&store);
+    let guard = guard(&mutex, BRIEF).await;
+    let mut mine = administrator().await;
+    let transaction = mine.transaction().await.unwrap();
+    assert_eq!(store.verify_in(&transaction, &guard).await.unwrap(), guard.fence());
+    until_free(&store, "job").await;
+
+    // The lease is over. The takeover is refused, and does not wait for the transaction to end.
+    let asked = Instant::now();
+    for _ in 0..10 {
+        assert!(is_held(&store).await, "the lock was taken from under a verified transaction");
+    }
+    println!("10 takeovers refused in {:?}", asked.elapsed());
+    transaction.commit().await.unwrap();
+    let Inserted::Granted(lease) = ask(&store, "job", MINUTE).await.unwrap() else {
+        panic!("the lock was not granted after the commit")
+    };
+    assert!(lease.fence > guard.fence());
+}
+
+#[tokio::test]
+async fn a_rollback_gives_the_lock_away_too() {
+    let store = store("rolled_back").await;
+    let mutex = mutex(&store);
+    let guard = guard(&mutex, BRIEF).await;
+    let mut mine = administrator().await;
+    let transaction = mine.transaction().await.unwrap();
+    store.verify_in(&transaction, &guard).await.unwrap();
+    until_free(&store, "job").await;
+    assert!(is_held(&store).await);
+    transaction.rollback().await.unwrap();
+    assert!(!is_held(&store).await);
+}
+
+#[tokio::test]
+async fn a_renewal_goes_on_beside_a_verified_transaction() {
+    let store = store("renewed").await;
+    let mutex = mutex(&store);
+    let guard = guard(&mutex, MINUTE).await;
+    let mut mine = administrator().await;
+    let transaction = mine.transaction().await.unwrap();
+    store.verify_in(&transaction, &guard).await.unwrap();
+    // The store's own lock timeout is 2 s: a renewal that waited for the transaction would fail.
+    guard.extend(2 * MINUTE).await.unwrap();
+    let renewed = store.renew(&renewal("job", *guard.owner(), 3 * MINUTE)).await.unwrap();
+    assert!(matches!(renewed, Renewed::Renewed(_)));
+    let many = store.renew_many(&[renewal("job", *guard.owner(), MINUTE)]).await.unwrap();
+    assert!(matches!(many[0], Renewed::Renewed(_)));
+    transaction.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_released_lock_is_not_given_away_before_the_commit() {
+    let store = store("released").await;
+    let mutex = mutex(&store);
+    let guard = guard(&mutex, MINUTE).await;
+    let mut mine = administrator().await;
+    let transaction = mine.transaction().await.unwrap();
+    store.verify_in(&transaction, &guard).await.unwrap();
+    guard.release().await.unwrap();
+    assert!(is_held(&store).await);
+    transaction.commit().await.unwrap();
+    assert!(!is_held(&store).await);
+}
+
+#[tokio::test]
+async fn a_stale_holder_cannot_verify() {
+    let store = store("stale").await;
+    let mutex = mutex(&store);
+    let guard = guard(&mutex, BRIEF).await;
+    until_free(&store, "job").await;
+    let mut mine = administrator().await;
+
+    let transaction = mine.transaction().await.unwrap();
+    assert!(store.verify_in(&transaction, &guard).await.unwrap_err().is_timed_out(), "the lease is over");
+    transaction.rollback().await.unwrap();
+
+    assert!(!is_held(&store).await);
+    let transaction = mine.transaction().await.unwrap();
+    assert!(store.verify_in(&transaction, &guard).await.unwrap_err().is_timed_out(), "another has the lock");
+    transaction.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_isolation_level_proves_the_same() {
+    let store = store("isolated").await;
+    let mutex = mutex(&store);
+    for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+        let guard = mutex.lock("job").ttl(Ttl::NEVER).acquire().await.unwrap();
+        let mut mine = administrator().await;
+        let transaction = mine.transaction().await.unwrap();
+        transaction.batch_execute(&format!("SET TRANSACTION ISOLATION LEVEL {level}")).await.unwrap();
+        transaction.batch_execute("SELECT 1").await.unwrap();
+        store.verify_in(&transaction, &guard).await.unwrap();
+        transaction.commit().await.unwrap();
+
+        // A snapshot from before the loss must not prove anything.
+        let transaction = mine.transaction().await.unwrap();
+        transaction.batch_execute(&format!("SET TRANSACTION ISOLATION LEVEL {level}; SELECT 1")).await.unwrap();
+        transaction.query("SELECT count(*) FROM pg_class", &[]).await.unwrap();
+        assert!(mutex.force_release("job").await.unwrap());
+        assert!(store.verify_in(&transaction, &guard).await.is_err(), "{level}: an old snapshot proved a lost lock");
+        drop(guard);
+        assert!(mutex.shutdown(MINUTE).await.is_empty());
+    }
+}
+
+/// `FOR KEY SHARE` answers the row as its snapshot saw it, also when it was given away before the lock was had. The time
+/// between the two is stretched here; a process that loses the processor does the same.
+#[tokio::test]
+async fn a_lock_lost_between_snapshot_and_row_lock_is_seen_at_the_second_look() {
+    let store = store("stretched").await;
+    let mutex = mutex(&store);
+    let guard = guard(&mutex, MINUTE).await;
+    let mut mine = administrator().await;
+    let transaction = mine.transaction().await.unwrap();
+    let slow = store.verify_sql().replacen("lock_id = $1", "lock_id = $1 AND pg_sleep(1.5) IS NOT NULL", 1);
+    assert_ne!(slow, store.verify_sql());
+    let (id, owner) = (guard.lock_id().as_str(), guard.owner().as_bytes().as_slice());
+    let force = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        mutex.force_release("job").await.unwrap()
+    };
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&id, &owner];
+    let (first, forced) = tokio::join!(transaction.query(&slow, &parameters), force);
+    assert!(forced);
+    let second = transaction.query(store.verify_sql(), &parameters).await.unwrap();
+    println!("after the loss, the first look answers {} row, the second {}", first.unwrap().len(), second.len());
+    assert!(second.is_empty(), "a lost lock was proved");
+}
+
+#[tokio::test]
+async fn one_verified_row_does_not_hold_up_a_batch() {
+    let store = store("batch").await;
+    let mutex = mutex(&store);
+    let guard = guard(&mutex, BRIEF).await;
+    let mut mine = administrator().await;
+    let transaction = mine.transaction().await.unwrap();
+    store.verify_in(&transaction, &guard).await.unwrap();
+    until_free(&store, "job").await;
+
+    let requests: Vec<_> =
+        ["a", "job", "z"].map(|name| crate::database::insert(name, crate::database::owner(), MINUTE)).into();
+    let answers = store.insert_many(&requests).await.unwrap();
+    assert!(matches!(answers[0], Inserted::Granted(_)));
+    assert!(matches!(answers[1], Inserted::Held(_)));
+    assert!(matches!(answers[2], Inserted::Granted(_)));
+    assert!(store.find(&id("z")).await.unwrap().unwrap().is_taken());
+}
