@@ -1,0 +1,34 @@
+//! The `db-mutex` command, started as people start it: real processes, real signals, real SQLite files.
+//!
+//! The tests need Linux: they look into /proc, fill a disk of their own with unshare(1), and borrow a terminal from
+//! script(1).
+//!
+//! | file | what is special there |
+//! |---|---|
+//! | `sandbox` | a folder, an environment and processes of a test's own, all gone with it |
+//! | `running` | a process that was started, and what it said |
+//! | `exclusion` | many processes at once |
+//! | `crashes` | db-mutex killed with SIGKILL |
+//! | `signals` | SIGINT, SIGTERM, SIGHUP and SIGQUIT, while the command runs |
+//! | `signals_while_waiting` | the same while db-mutex waits for the lock |
+//! | `lost_lease` | a lock that is lost while the command runs |
+//! | `exit_codes` | the table of exit codes |
+//! | `environment` | what the command sees, and where the locks are |
+//! | `bad_input` | what is refused, in one line |
+//! | `full_disk` | a disk with no room for a lock |
+//! | `inspect` | `list`, `show`, `release`, `purge`, `migrate` |
+//! | `terminal` | a command that reads from the terminal |
+
+mod bad_input;
+mod crashes;
+mod environment;
+mod exclusion;
+mod exit_codes;
+mod full_disk;
+mod inspect;
+mod lost_lease;
+mod running;
+mod sandbox;
+mod signals;
+mod signals_while_waiting;
+mod terminal;

@@ -1,0 +1,70 @@
+use nix::sys::signal::Signal;
+
+use crate::running::eventually;
+use crate::sandbox::Sandbox;
+use crate::signals::start_with_default_signals;
+
+fn ends_a_waiting_db_mutex(signal: Signal) {
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold("job", &["--label", "the holder"]);
+    let before = sandbox.show("job");
+
+    let arguments = ["run", "job", "--wait", "forever", "--label", "the waiter", "-c", "echo started > started"];
+    let waiter = start_with_default_signals(&sandbox, &arguments);
+    eventually("it waits", || {
+        (waiter.has_in_mask("SigCgt", signal) && waiter.has_open(&sandbox.database())).then_some(())
+    });
+    waiter.signal(signal);
+    let ended = waiter.wait();
+    assert_eq!(ended.code(), Some(128 + signal as i32), "{ended:?}");
+    assert_eq!((&*ended.stdout, &*ended.stderr), ("", ""));
+
+    let after = sandbox.show("job");
+    for column in ["state", "holder", "fence", "acquired_at", "expires_at"] {
+        assert_eq!(before[column], after[column], "{column}");
+    }
+    assert_eq!(after["state"], "held");
+    holder.signal(Signal::SIGTERM);
+    assert_eq!(holder.wait().code(), Some(128 + 15));
+    let free = sandbox.show("job");
+    assert_eq!((&free["state"], &free["fence"]), (&"free".into(), &before["fence"]));
+    assert_eq!(sandbox.read("started"), "");
+}
+
+#[test]
+fn interrupt_ends_a_waiting_db_mutex() {
+    ends_a_waiting_db_mutex(Signal::SIGINT);
+}
+
+#[test]
+fn terminate_ends_a_waiting_db_mutex() {
+    ends_a_waiting_db_mutex(Signal::SIGTERM);
+}
+
+#[test]
+fn hangup_ends_a_waiting_db_mutex() {
+    ends_a_waiting_db_mutex(Signal::SIGHUP);
+}
+
+#[test]
+fn quit_ends_a_waiting_db_mutex() {
+    ends_a_waiting_db_mutex(Signal::SIGQUIT);
+}
+
+/// The signal comes at any moment of start and acquisition: whatever it hits, either the command ran and had the lock, or
+/// nothing is left taken.
+#[test]
+fn a_signal_at_any_moment_leaves_nothing_taken() {
+    let sandbox = Sandbox::new();
+    for moment in 0..40 {
+        let process =
+            start_with_default_signals(&sandbox, &["run", "job", "--wait", "forever", "-c", "exec sleep 1000"]);
+        eventually("it listens", || process.has_in_mask("SigCgt", Signal::SIGTERM).then_some(()));
+        std::thread::sleep(std::time::Duration::from_micros(500 * moment));
+        process.signal(Signal::SIGTERM);
+        let ended = process.wait();
+        assert_eq!(ended.code(), Some(128 + 15), "{ended:?}");
+        let taken = sandbox.run(["list", "--json"]);
+        assert_eq!((taken.code(), &*taken.stdout), (Some(0), "[]\n"), "{taken:?}");
+    }
+}
