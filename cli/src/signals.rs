@@ -9,20 +9,19 @@ use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 pub(crate) struct Signals {
     interrupt: Stream,
     terminate: Stream,
-    hangup: Stream,
+    /// None where SIGHUP was ignored when we were started, as nohup(1) does. To catch it would end that for the child
+    /// too: a handler does not outlive an exec, and what is ignored does.
+    hangup: Option<Stream>,
     quit: Stream,
     child: Stream,
-    /// SIGHUP was ignored when we were started, as nohup(1) does; it stays so for the child.
-    hangup_is_ignored: bool,
 }
 
 impl Signals {
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
-            hangup_is_ignored: is_ignored(Signal::SIGHUP),
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup: if is_ignored(Signal::SIGHUP) { None } else { Some(signal(SignalKind::hangup())?) },
             quit: signal(SignalKind::quit())?,
             child: signal(SignalKind::child())?,
         })
@@ -33,13 +32,11 @@ impl Signals {
     /// # Cancellation safety
     /// Nothing is lost when the future is dropped.
     pub(crate) async fn next_to_pass_on(&mut self) -> Signal {
-        loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => return Signal::SIGINT,
-                _ = self.terminate.recv() => return Signal::SIGTERM,
-                _ = self.quit.recv() => return Signal::SIGQUIT,
-                _ = self.hangup.recv() => if !self.hangup_is_ignored { return Signal::SIGHUP },
-            }
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::SIGINT,
+            _ = self.terminate.recv() => Signal::SIGTERM,
+            _ = self.quit.recv() => Signal::SIGQUIT,
+            () = next_of(&mut self.hangup) => Signal::SIGHUP,
         }
     }
 
@@ -48,15 +45,23 @@ impl Signals {
     /// # Cancellation safety
     /// Nothing is lost when the future is dropped.
     pub(crate) async fn next(&mut self) -> Option<Signal> {
-        loop {
-            tokio::select! {
-                _ = self.child.recv() => return None,
-                _ = self.interrupt.recv() => return Some(Signal::SIGINT),
-                _ = self.terminate.recv() => return Some(Signal::SIGTERM),
-                _ = self.quit.recv() => return Some(Signal::SIGQUIT),
-                _ = self.hangup.recv() => if !self.hangup_is_ignored { return Some(Signal::SIGHUP) },
-            }
+        tokio::select! {
+            _ = self.child.recv() => None,
+            _ = self.interrupt.recv() => Some(Signal::SIGINT),
+            _ = self.terminate.recv() => Some(Signal::SIGTERM),
+            _ = self.quit.recv() => Some(Signal::SIGQUIT),
+            () = next_of(&mut self.hangup) => Some(Signal::SIGHUP),
         }
+    }
+}
+
+/// The next signal of a kind that may not be listened to.
+async fn next_of(stream: &mut Option<Stream>) {
+    match stream {
+        Some(stream) => {
+            stream.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }
 

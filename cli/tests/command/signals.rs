@@ -103,3 +103,11 @@ fn an_ignored_hangup_does_not_reach_the_command() {
     holder.wait().assert_silent_success();
     assert_eq!(sandbox.read("finished"), "finished\n");
 }
+
+#[test]
+fn an_ignored_hangup_is_ignored_by_the_command_too() {
+    let sandbox = Sandbox::new();
+    let holder = start_without_hangup(&sandbox, "kill -HUP $$; echo alive > alive");
+    holder.wait().assert_silent_success();
+    assert_eq!(sandbox.read("alive"), "alive\n");
+}
