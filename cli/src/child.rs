@@ -50,9 +50,7 @@ fn find_executable(name: &OsStr) -> Result<PathBuf, Failure> {
         return Ok(found.clone());
     }
     match candidates.iter().find(|file| file.exists()) {
-        Some(file) => {
-            Err(Failure::new(NOT_EXECUTABLE, format!("{} cannot be executed; {}", file.display(), hint(file))))
-        }
+        Some(file) => Err(Failure::new(NOT_EXECUTABLE, format!("{file:?} cannot be executed; {}", hint(file)))),
         None => Err(not_found()),
     }
 }
@@ -72,7 +70,7 @@ pub(crate) struct Child {
 impl Child {
     /// Starts the command. Called from the main thread, with which the command dies.
     pub(crate) fn start(program: &Program, environment: &[(&str, String)]) -> Result<Self, Failure> {
-        let failed = |error| Failure::new(FAILED, format!("cannot start {}: {error}", program.file.display()));
+        let failed = |error| Failure::new(FAILED, format!("cannot start {:?}: {error}", program.file));
         let mut command: Command = starter(program.file.as_os_str(), &program.arguments).map_err(failed)?;
         // It may have a password in it, and a child that locks something else must say where itself.
         command.env_remove("DB_MUTEX_URL");

@@ -73,12 +73,14 @@ fn labels_that_would_break_a_line_are_refused() {
 fn commands_that_cannot_run_are_refused() {
     let sandbox = Sandbox::new();
     sandbox.write("plain", "#!/bin/sh\n");
+    sandbox.write("two\nlines", "#!/bin/sh\n");
     fs::create_dir(sandbox.path("folder")).unwrap();
     assert_refused(&sandbox, &[], &["job"], 64, "no command");
     assert_refused(&sandbox, &[], &["job", "--"], 64, "no command");
     assert_refused(&sandbox, &[], &["job", "--", "no-such-command"], 127, "no-such-command");
     assert_refused(&sandbox, &[], &["job", "--", "no such\ncommand"], 127, "not found");
     assert_refused(&sandbox, &[], &["job", "--", "./plain"], 126, "chmod +x");
+    assert_refused(&sandbox, &[], &["job", "--", "./two\nlines"], 126, "chmod +x");
     assert_refused(&sandbox, &[], &["job", "--", "./folder"], 126, "folder");
 }
 
