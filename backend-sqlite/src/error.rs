@@ -1,7 +1,9 @@
 use std::path::Path;
 
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
-use rusqlite::{Error, ErrorCode};
+use rusqlite::{Error, ErrorCode, ffi};
+
+const FULL: &str = "cannot grow: the disk is full; free some space";
 
 /// Says what an SQLite error means for the lock file, and what to do about it.
 pub(crate) fn store_error(place: &Path, error: Error) -> StoreError {
@@ -10,7 +12,9 @@ pub(crate) fn store_error(place: &Path, error: Error) -> StoreError {
             (Kind::Busy, "stayed locked by another process; try again, or find who holds a transaction open on it")
         }
         Some(ErrorCode::ReadOnly) => (Kind::ReadOnly, "is read-only; make the file and its folder writable"),
-        Some(ErrorCode::DiskFull) => (Kind::Full, "cannot grow: the disk is full; free some space"),
+        Some(ErrorCode::DiskFull) => (Kind::Full, FULL),
+        // The shared memory beside the log could not grow, which SQLite does not tell as a full disk.
+        _ if extended_code(&error) == Some(ffi::SQLITE_IOERR_SHMSIZE) => (Kind::Full, FULL),
         Some(ErrorCode::NotADatabase) => (Kind::Schema, "is not an SQLite database; name another file"),
         Some(ErrorCode::DatabaseCorrupt) => (Kind::Schema, "is damaged; move it away or restore it"),
         Some(ErrorCode::CannotOpen) => {
@@ -24,6 +28,10 @@ pub(crate) fn store_error(place: &Path, error: Error) -> StoreError {
         _ => (Kind::Other, "could not be used"),
     };
     StoreError::new(kind, format!("the lock file {place:?} {what}")).with_source(error)
+}
+
+fn extended_code(error: &Error) -> Option<i32> {
+    error.sqlite_error().map(|error| error.extended_code)
 }
 
 /// The same for an error that is ours and not SQLite's.

@@ -1,7 +1,7 @@
 use std::process::Command;
 
 use crate::running::Finished;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, count, open};
 
 /// Runs a shell script in which `disk` is a disk of 200 kB, `$db` db-mutex with its locks there, and `fill` fills the disk
 /// to the last byte; as root, or as somebody who may have a user namespace.
@@ -37,6 +37,18 @@ const AFTERWARDS: &str =
 fn a_new_file_on_a_full_disk_says_so() {
     let sandbox = Sandbox::new();
     let ended = on_a_small_disk(&sandbox, &format!("{REFUSE}{AFTERWARDS}"));
+    assert_refused_for_want_of_room(&sandbox, &ended);
+}
+
+/// Its write-ahead log and the shared memory beside it have to be made anew.
+#[test]
+fn a_file_at_rest_on_a_full_disk_says_so() {
+    let sandbox = Sandbox::new();
+    sandbox.run(["--url", "sqlite:ready.db", "migrate"]).assert_silent_success();
+    // The last connection that is closed properly takes the log with it.
+    assert_eq!(count(&open(&sandbox.path("ready.db")), "db_mutex_locks"), 0);
+    assert!(!sandbox.path("ready.db-wal").exists());
+    let ended = on_a_small_disk(&sandbox, &format!("cp ready.db disk/locks.db; {REFUSE}{AFTERWARDS}"));
     assert_refused_for_want_of_room(&sandbox, &ended);
 }
 
