@@ -1,7 +1,7 @@
 use nix::sys::signal::Signal;
 
 use crate::running::eventually;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, open};
 use crate::signals::start_with_default_signals;
 
 fn ends_a_waiting_db_mutex(signal: Signal) {
@@ -64,6 +64,29 @@ fn a_signal_at_any_moment_leaves_nothing_taken() {
         process.signal(Signal::SIGTERM);
         let ended = process.wait();
         assert_eq!(ended.code(), Some(128 + 15), "{ended:?}");
+        let taken = sandbox.run(["list", "--json"]);
+        assert_eq!((taken.code(), &*taken.stdout), (Some(0), "[]\n"), "{taken:?}");
+    }
+}
+
+/// The signal comes while the request waits inside the database for somebody else's transaction: it may still be granted
+/// after db-mutex has given it up, and must not stay so.
+#[test]
+fn a_signal_while_the_database_is_busy_leaves_nothing_taken() {
+    let sandbox = Sandbox::new();
+    sandbox.run(["migrate"]).assert_silent_success();
+    let other = open(&sandbox.database());
+    for moment in 0..20 {
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let process = start_with_default_signals(&sandbox, &["run", "job", "-c", "exec sleep 1000"]);
+        eventually("it asks", || process.has_open(&sandbox.database()).then_some(()));
+        std::thread::sleep(std::time::Duration::from_millis(5 + moment));
+        // Stopped, so that the grant and the signal meet when it goes on.
+        process.signal(Signal::SIGSTOP);
+        other.execute_batch("ROLLBACK").unwrap();
+        process.signal(Signal::SIGTERM);
+        process.signal(Signal::SIGCONT);
+        assert_eq!(process.wait().code(), Some(128 + 15));
         let taken = sandbox.run(["list", "--json"]);
         assert_eq!((taken.code(), &*taken.stdout), (Some(0), "[]\n"), "{taken:?}");
     }
