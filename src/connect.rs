@@ -9,6 +9,7 @@ use crate::{DbMutex, Error, Invalid, LockStore, TableName};
 /// |---|---|
 /// | `sqlite:locks.db`, `sqlite:///var/lib/app/locks.db` | an SQLite file, created if there is none |
 /// | `sqlite::memory:` | SQLite in memory, for this process alone |
+/// | `postgres://user:password@host/database?sslmode=verify-full` | PostgreSQL |
 ///
 /// # Errors
 /// [`Error::Invalid`] for a URL that is not valid, or whose backend is not compiled in; [`Error::Connect`] when the
@@ -25,7 +26,10 @@ pub async fn connect(url: &str) -> Result<DbMutex, Error> {
 #[must_use = "a connector does nothing until `connect` or `store` is called"]
 pub struct Connector {
     scheme: Scheme,
-    #[cfg_attr(not(feature = "sqlite-unbundled"), expect(dead_code, reason = "only backends read it"))]
+    #[cfg_attr(
+        not(any(feature = "sqlite-unbundled", feature = "postgres")),
+        expect(dead_code, reason = "backends read it")
+    )]
     url: String,
     table: TableName,
     create_if_missing: bool,
@@ -63,7 +67,8 @@ impl Scheme {
     fn is_compiled_in(self) -> bool {
         match self {
             Self::Sqlite => cfg!(feature = "sqlite-unbundled"),
-            Self::Postgres | Self::MySql => false,
+            Self::Postgres => cfg!(feature = "postgres"),
+            Self::MySql => false,
         }
     }
 
@@ -96,10 +101,22 @@ impl Connector {
         self
     }
 
-    /// Whether an SQLite file that does not exist is created. Default: yes.
+    /// Whether a file or a table that does not exist is created. Default: yes.
     pub fn create_if_missing(mut self, create: bool) -> Self {
         self.create_if_missing = create;
         self
+    }
+
+    /// The SQL that creates the table, for people whose administrator does so.
+    pub fn schema_sql(&self) -> String {
+        match self.scheme {
+            #[cfg(feature = "sqlite-unbundled")]
+            Scheme::Sqlite => crate::sqlite::SqliteStore::schema_sql(&self.table),
+            #[cfg(feature = "postgres")]
+            Scheme::Postgres => crate::postgres::PostgresStore::schema_sql(&self.table),
+            #[allow(unreachable_patterns, reason = "with every backend compiled in")]
+            _ => String::new(),
+        }
     }
 
     /// Connects, and makes a mutex with the default options.
@@ -124,6 +141,9 @@ impl Connector {
         match self.scheme {
             #[cfg(feature = "sqlite-unbundled")]
             Scheme::Sqlite => self.sqlite_store().await,
+            #[cfg(feature = "postgres")]
+            Scheme::Postgres => self.postgres_store().await,
+            #[allow(unreachable_patterns, reason = "with every backend compiled in")]
             scheme => Err(Error::Invalid(scheme.turned_off())),
         }
     }
@@ -133,6 +153,14 @@ impl Connector {
         let builder =
             crate::sqlite::SqliteStore::builder().table(self.table.clone()).create_if_missing(self.create_if_missing);
         let store = builder.open(sqlite_path(&self.url)?).await.map_err(|source| Error::Connect { source })?;
+        Ok(Arc::new(store))
+    }
+
+    #[cfg(feature = "postgres")]
+    async fn postgres_store(&self) -> Result<Arc<dyn LockStore>, Error> {
+        let builder =
+            crate::postgres::PostgresStore::builder().table(self.table.clone()).migrate(self.create_if_missing);
+        let store = builder.connect(&self.url).await.map_err(|source| Error::Connect { source })?;
         Ok(Arc::new(store))
     }
 }

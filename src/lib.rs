@@ -27,7 +27,10 @@
 //! |---|---|
 //! | `sqlite` (default) | [`sqlite::SqliteStore`], with SQLite compiled in |
 //! | `sqlite-unbundled` | the same, with the system's SQLite (3.37 or newer) |
-//! | `all-backends` | every backend there is |
+//! | `postgres` | [`postgres::PostgresStore`] |
+//! | `tls` | TLS to servers, through rustls with ring |
+//! | `tls-aws-lc-rs` | the same with aws-lc |
+//! | `all-backends` | every backend there is, with TLS |
 //!
 //! Whose storage is another one writes a [`LockStore`], and proves it with the crate `db-mutex-conformance`.
 
@@ -41,6 +44,9 @@ struct Readme;
 pub use connect::{Connector, connect};
 pub use db_mutex_core::*;
 
+/// The PostgreSQL backend.
+#[cfg(feature = "postgres")]
+pub use db_mutex_postgres as postgres;
 /// The SQLite backend.
 #[cfg(feature = "sqlite-unbundled")]
 pub use db_mutex_sqlite as sqlite;

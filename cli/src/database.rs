@@ -14,13 +14,14 @@ use crate::exit::{FAILED, Failure, USAGE};
 /// What a command wants to do with the database.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// It may create the SQLite file.
+    /// It may create the SQLite file or the table.
     Lock,
-    /// A file that is not there is most likely a path that is wrong.
+    /// What is not there is most likely a path that is wrong.
     Look,
 }
 
-pub(crate) async fn store(cli: &Cli, purpose: Purpose) -> Result<Arc<dyn LockStore>, Failure> {
+/// The database that the command line names, not yet connected.
+pub(crate) fn connector(cli: &Cli, purpose: Purpose) -> Result<Connector, Failure> {
     let (url, create) = match &cli.url {
         Some(url) if url.is_empty() => {
             return Err(Failure::new(USAGE, "the database url is empty; leave it out for the default"));
@@ -28,7 +29,11 @@ pub(crate) async fn store(cli: &Cli, purpose: Purpose) -> Result<Arc<dyn LockSto
         Some(url) => (url.clone(), purpose == Purpose::Lock),
         None => (default_url()?, true),
     };
-    Ok(Connector::new(&url)?.table(cli.table.clone()).create_if_missing(create).store().await?)
+    Ok(Connector::new(&url)?.table(cli.table.clone()).create_if_missing(create))
+}
+
+pub(crate) async fn store(cli: &Cli, purpose: Purpose) -> Result<Arc<dyn LockStore>, Failure> {
+    Ok(connector(cli, purpose)?.store().await?)
 }
 
 pub(crate) async fn mutex(cli: &Cli, purpose: Purpose) -> Result<DbMutex, Failure> {

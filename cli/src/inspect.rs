@@ -1,9 +1,8 @@
 use db_mutex::ListFilter;
-use db_mutex::sqlite::SqliteStore;
 use serde_json::{Value, json};
 
 use crate::args::{Cli, ListArgs, MigrateArgs, PurgeArgs, ReleaseArgs, ShowArgs};
-use crate::database::{Purpose, mutex, store};
+use crate::database::{Purpose, connector, mutex, store};
 use crate::exit::{Failure, NOTHING, USAGE};
 use crate::print;
 
@@ -12,11 +11,11 @@ pub(crate) async fn list(cli: &Cli, args: &ListArgs) -> Result<u8, Failure> {
     let filter = if args.all { ListFilter::all() } else { ListFilter::taken() };
     let rows = store(cli, Purpose::Look).await?.list(&filter).await?;
     if args.json {
-        println!("{:#}", Value::from(rows.iter().map(print::to_json).collect::<Vec<_>>()));
+        print::line(&format!("{:#}", Value::from(rows.iter().map(print::to_json).collect::<Vec<_>>())))?;
     } else if rows.is_empty() {
-        eprintln!("db-mutex: no lock is {}", if args.all { "known" } else { "taken" });
+        print::note(&format!("no lock is {}", if args.all { "known" } else { "taken" }));
     } else {
-        println!("{}", print::table(&rows));
+        print::line(&print::table(&rows))?;
     }
     Ok(0)
 }
@@ -26,11 +25,11 @@ pub(crate) async fn show(cli: &Cli, args: &ShowArgs) -> Result<u8, Failure> {
     db_mutex::LockId::new(&args.name)?;
     let row = mutex(cli, Purpose::Look).await?.find(&args.name).await?;
     match row {
-        Some(row) if args.json => println!("{:#}", print::to_json(&row)),
-        Some(row) => println!("{}", print::facts(&row)),
+        Some(row) if args.json => print::line(&format!("{:#}", print::to_json(&row)))?,
+        Some(row) => print::line(&print::facts(&row))?,
         None => {
             if args.json {
-                println!("null");
+                print::line("null")?;
             }
             let message = format!("lock `{}` is not known here: never acquired, or purged since", args.name);
             return Err(Failure::new(NOTHING, message));
@@ -48,7 +47,7 @@ pub(crate) async fn release(cli: &Cli, args: &ReleaseArgs) -> Result<u8, Failure
     db_mutex::LockId::new(&args.name)?;
     let released = mutex(cli, Purpose::Look).await?.force_release(&args.name).await?;
     if args.json {
-        println!("{:#}", json!({ "lock_id": args.name, "released": released }));
+        print::line(&format!("{:#}", json!({ "lock_id": args.name, "released": released })))?;
     }
     match released {
         true => Ok(0),
@@ -59,14 +58,14 @@ pub(crate) async fn release(cli: &Cli, args: &ReleaseArgs) -> Result<u8, Failure
 /// `db-mutex purge`
 pub(crate) async fn purge(cli: &Cli, args: &PurgeArgs) -> Result<u8, Failure> {
     let purged = mutex(cli, Purpose::Look).await?.purge_expired(args.older_than).await?;
-    println!("{purged} row{} removed", if purged == 1 { "" } else { "s" });
+    print::line(&format!("{purged} row{} removed", if purged == 1 { "" } else { "s" }))?;
     Ok(0)
 }
 
 /// `db-mutex migrate`
 pub(crate) async fn migrate(cli: &Cli, args: &MigrateArgs) -> Result<u8, Failure> {
     if args.print {
-        print!("{}", SqliteStore::schema_sql(&cli.table));
+        print::line(connector(cli, Purpose::Lock)?.schema_sql().trim_end())?;
     } else {
         store(cli, Purpose::Lock).await?;
     }

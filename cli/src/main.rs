@@ -41,7 +41,9 @@ fn main() -> ExitCode {
         Err(error) => usage(&error),
     };
     ExitCode::from(outcome.unwrap_or_else(|failure| {
-        eprintln!("db-mutex: {}", failure.message);
+        if !failure.message.is_empty() {
+            print::note(&failure.message);
+        }
         failure.code
     }))
 }
@@ -61,8 +63,9 @@ fn execute(cli: &Cli) -> Result<u8, Failure> {
             Command::Purge(args) => inspect::purge(cli, args).await,
             Command::Migrate(args) => inspect::migrate(cli, args).await,
             Command::Completions { shell } => {
-                clap_complete::generate(*shell, &mut Cli::command(), "db-mutex", &mut std::io::stdout());
-                Ok(0)
+                let mut script = Vec::new();
+                clap_complete::generate(*shell, &mut Cli::command(), "db-mutex", &mut script);
+                print::line(String::from_utf8_lossy(&script).trim_end()).map(|()| 0)
             }
             Command::Man => man(),
         }
@@ -70,19 +73,19 @@ fn execute(cli: &Cli) -> Result<u8, Failure> {
 }
 
 fn man() -> Result<u8, Failure> {
-    let failed = |error| Failure::new(FAILED, format!("cannot print the manual page: {error}"));
-    clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map_err(failed)?;
-    Ok(0)
+    let failed = |error| Failure::new(FAILED, format!("cannot make the manual page: {error}"));
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(failed)?;
+    print::line(String::from_utf8_lossy(&page).trim_end()).map(|()| 0)
 }
 
 /// Help and version as clap prints them; a mistake as one line.
 fn usage(error: &clap::Error) -> Result<u8, Failure> {
     if !error.use_stderr() {
-        print!("{}", error.render());
-        return Ok(0);
+        return print::line(error.render().to_string().trim_end()).map(|()| 0);
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        eprint!("{}", error.render());
+        print::note(error.render().to_string().trim_end());
         return Ok(USAGE);
     }
     let text = error.render().to_string();

@@ -1,10 +1,27 @@
 //! Times and tables for people, JSON for machines.
 
+use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use comfy_table::{Table, presets};
 use db_mutex::{LockRow, LockState, NEVER_US};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+
+use crate::exit::{FAILED, Failure, by_signal};
+
+/// Prints a text and a line break. A reader that has gone away ends the command as the signal would: without a word.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    writeln!(io::stdout(), "{text}").map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::new(by_signal(Signal::SIGPIPE as i32), ""),
+        _ => Failure::new(FAILED, format!("cannot write to standard output: {error}")),
+    })
+}
+
+/// Tells a person something, if anybody listens.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "db-mutex: {text}");
+}
 
 /// A duration as people say it: the two largest units, or milliseconds below a second.
 pub(crate) fn span(duration: Duration) -> String {

@@ -25,6 +25,7 @@ pub(crate) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
         mutex = mutex(cli, Purpose::Lock) => mutex?,
         signal = signals.next_to_pass_on() => return Ok(by_signal(signal as i32)),
     };
+    let notice = Notice::of(args, args.ttl.unwrap_or(mutex.ttl()))?;
     let lock = lock_of(&mutex, args);
 
     let acquired = tokio::select! {
@@ -45,13 +46,6 @@ pub(crate) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
         }
     };
 
-    let notice = match Notice::of(args, &guard) {
-        Ok(notice) => notice,
-        Err(failure) => {
-            release(guard).await?;
-            return Err(failure);
-        }
-    };
     let mut child = match Child::start(&program, &environment(&guard)) {
         Ok(child) => child,
         Err(failure) => {
@@ -70,7 +64,7 @@ pub(crate) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
             }
             // The work is done; the lock ends with its ttl.
             Err(failure) => {
-                eprintln!("db-mutex: the command ended with {code}, but {}", failure.message);
+                print::note(&format!("the command ended with {code}, but {}", failure.message));
                 Ok(code)
             }
         },
@@ -111,7 +105,7 @@ async fn acquire(lock: &Lock, args: &RunArgs) -> Result<Guard, Error> {
             Err(Error::Held { holder, expires_in, .. }) => {
                 let left =
                     expires_in.map_or("for ever".into(), |left| format!("for at most {} more", print::span(left)));
-                eprintln!("db-mutex: waiting for `{}`, held by {holder}, {left}", args.name);
+                print::note(&format!("waiting for `{}`, held by {holder}, {left}", args.name));
             }
             outcome => return outcome,
         }
@@ -126,7 +120,7 @@ async fn release(guard: Guard) -> Result<(), Failure> {
 /// Waits until what was dropped half done is released in the store: the process must not end before.
 async fn settle(mutex: &DbMutex) {
     for lock_id in mutex.shutdown(SETTLE).await {
-        eprintln!("db-mutex: lock `{lock_id}` could not be released in time; it stays until its ttl");
+        print::note(&format!("lock `{lock_id}` could not be released in time; it stays until its ttl"));
     }
 }
 
@@ -148,13 +142,16 @@ fn environment(guard: &Guard) -> [(&'static str, String); 4] {
 struct Notice(Duration);
 
 impl Notice {
-    fn of(args: &RunArgs, guard: &Guard) -> Result<Self, Failure> {
-        let Some(lease) = guard.remaining() else { return Ok(Self(Duration::ZERO)) };
+    fn of(args: &RunArgs, ttl: Ttl) -> Result<Self, Failure> {
+        let Some(lease) = ttl.duration() else { return Ok(Self(Duration::ZERO)) };
+        let longest = lease / 4 * 3;
         match args.kill_after {
-            Some(kill_after) if kill_after >= lease => {
-                let ttl = args.ttl.unwrap_or(Ttl::DEFAULT);
+            Some(kill_after) if kill_after > longest => {
                 let message = format!(
-                    "--kill-after {kill_after:?} leaves the command no time in a ttl of {ttl}; make it shorter"
+                    "--kill-after {} leaves the command too little of a ttl of {}; give at most {}",
+                    print::span(kill_after),
+                    print::span(lease),
+                    print::span(longest)
                 );
                 Err(Failure::new(USAGE, message))
             }

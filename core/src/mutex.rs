@@ -162,6 +162,11 @@ impl DbMutex {
         self.shared.releaser.drain(limit).await
     }
 
+    /// How long a lease lasts unless the lock is told otherwise.
+    pub fn ttl(&self) -> Ttl {
+        self.shared.ttl
+    }
+
     /// The store underneath.
     pub fn store(&self) -> &Arc<dyn LockStore> {
         &self.shared.store

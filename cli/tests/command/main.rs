@@ -17,6 +17,7 @@
 //! | `bad_input` | what is refused, in one line |
 //! | `full_disk` | a disk with no room for a lock |
 //! | `inspect` | `list`, `show`, `release`, `purge`, `migrate` |
+//! | `postgres` | the same on PostgreSQL |
 //! | `terminal` | a command that reads from the terminal |
 
 mod bad_input;
@@ -27,6 +28,7 @@ mod exit_codes;
 mod full_disk;
 mod inspect;
 mod lost_lease;
+mod postgres;
 mod running;
 mod sandbox;
 mod signals;
