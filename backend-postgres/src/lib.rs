@@ -87,8 +87,8 @@ impl PostgresStore {
     /// Connects, and creates the table or brings it up to date if it has to be.
     ///
     /// The URL is that of [`tokio_postgres::Config`], and `sslmode` (disable, prefer, require, verify-ca, verify-full) and
-    /// `sslrootcert` as in libpq. Without `sslmode` a connection that leaves the machine is verified in full; to loopback
-    /// or a Unix socket it is `prefer`.
+    /// `sslrootcert` as in libpq. Without `sslmode` a connection that leaves the machine is verified in full, and so is one
+    /// with `sslrootcert`; to loopback or a Unix socket it is `prefer`.
     ///
     /// # Errors
     /// When the server cannot be reached or accepts no writes, the table is not ours, or a right is missing.

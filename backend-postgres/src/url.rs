@@ -31,13 +31,20 @@ pub(crate) enum TlsMode {
 impl Url {
     /// Takes a URL apart. No error repeats any of it, for it may have a password in it.
     pub(crate) fn parse(url: &str) -> Result<Self, Invalid> {
-        let (address, query) = url.split_once('?').unwrap_or((url, ""));
-        let (mut mode, mut root_certificates, mut rest) = (None, None, Vec::new());
+        // A password may have a `?` in it, which begins no parameters: the driver looks for the `@` first.
+        let login = url.find('@').unwrap_or(0);
+        let (address, query) = match url[login..].find('?') {
+            Some(at) => (&url[..login + at], &url[login + at + 1..]),
+            None => (url, ""),
+        };
+        let (mut mode, mut root_certificates, mut of_the_system, mut rest) = (None, None, false, Vec::new());
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
                 Some(("sslmode", value)) => mode = Some(value.parse()?),
-                Some(("sslrootcert", "system")) => root_certificates = None,
-                Some(("sslrootcert", path)) => root_certificates = Some(PathBuf::from(decoded(path)?)),
+                Some(("sslrootcert", "system")) => (root_certificates, of_the_system) = (None, true),
+                Some(("sslrootcert", path)) => {
+                    (root_certificates, of_the_system) = (Some(PathBuf::from(decoded(path)?)), false);
+                }
                 Some((key @ ("sslcert" | "sslkey" | "sslcrl" | "sslpassword"), _)) => {
                     return Err(invalid(format!(
                         "its parameter {key} is not supported; connect a pool of your own with it"
@@ -50,12 +57,15 @@ impl Url {
         let mut config = Config::from_str(&rest).map_err(|_| {
             invalid("it is not of the form postgres://user:password@host:port/database?parameter=value")
         })?;
-        let tls = match (mode, &root_certificates) {
-            // As libpq does: who names an authority wants it to be asked.
-            (Some(TlsMode::Require), Some(_)) => TlsMode::VerifyCa,
-            (Some(mode), _) => mode,
-            (None, _) if stays_on_this_machine(&config) => TlsMode::Prefer,
-            (None, _) => TlsMode::VerifyFull,
+        let names_an_authority = root_certificates.is_some() || of_the_system;
+        let tls = match mode {
+            // Who names an authority wants it to be asked. As libpq does it; except that libpq refuses `system` here,
+            // where anybody can have a certificate, and takes an authority alone for `prefer`, which asks nobody.
+            Some(TlsMode::Require) if of_the_system => TlsMode::VerifyFull,
+            Some(TlsMode::Require) if names_an_authority => TlsMode::VerifyCa,
+            Some(mode) => mode,
+            None if stays_on_this_machine(&config) && !names_an_authority => TlsMode::Prefer,
+            None => TlsMode::VerifyFull,
         };
         config.ssl_mode(match tls {
             TlsMode::Disable => SslMode::Disable,
@@ -144,6 +154,9 @@ mod tests {
         assert_eq!(mode("postgres://u@h/d?sslmode=require"), TlsMode::Require);
         assert_eq!(mode("postgres://u@h/d?sslmode=require&sslrootcert=/ca.pem"), TlsMode::VerifyCa);
         assert_eq!(mode("postgres://u@h/d?connect_timeout=3&sslmode=verify-ca"), TlsMode::VerifyCa);
+        assert_eq!(mode("postgres://u:a?b@localhost/d?sslmode=require"), TlsMode::Require);
+        assert_eq!(mode("postgres://u@h/d?sslmode=require&sslrootcert=system"), TlsMode::VerifyFull);
+        assert_eq!(mode("postgres://u@localhost/d?sslrootcert=/ca.pem"), TlsMode::VerifyFull);
         let url = Url::parse("postgres://u@h/d?sslrootcert=/a%20b.pem").unwrap();
         assert_eq!(url.root_certificates.unwrap(), PathBuf::from("/a b.pem"));
     }
