@@ -11,7 +11,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// The URL of a server: from the environment, else from the script, which fails if the server is not up.
 pub(crate) fn url(name: &str) -> String {
-    if let ("postgres", Ok(url)) = (name, env::var("DB_MUTEX_TEST_POSTGRES_URL")) {
+    if name == "postgres"
+        && let Ok(url) = env::var("DB_MUTEX_TEST_POSTGRES_URL")
+    {
         return url;
     }
     static URLS: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
