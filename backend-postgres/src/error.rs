@@ -70,6 +70,22 @@ pub(crate) fn store_error(error: tokio_postgres::Error) -> StoreError {
     StoreError::new(kind, what).with_source(error)
 }
 
+/// Whether TLS itself failed, over a network that works.
+#[cfg(feature = "rustls-any")]
+pub(crate) fn is_certificate(error: &tokio_postgres::Error) -> bool {
+    // An I/O error leaves its own cause out of the chain.
+    error
+        .source()
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .and_then(std::io::Error::get_ref)
+        .is_some_and(|cause| cause.is::<rustls::Error>())
+}
+
+#[cfg(not(feature = "rustls-any"))]
+pub(crate) fn is_certificate(_: &tokio_postgres::Error) -> bool {
+    false
+}
+
 fn is_io(error: &tokio_postgres::Error) -> bool {
     let mut source = error.source();
     while let Some(cause) = source {

@@ -5,7 +5,7 @@ use deadpool_postgres::{Object, Pool, PoolError};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::error::{Outcome, classify, store_error};
+use crate::error::{Outcome, classify, is_certificate, store_error};
 
 /// Sends statements, each a transaction by itself, and answers for what becomes of them.
 #[derive(Debug, Clone)]
@@ -178,12 +178,23 @@ fn pool_error(error: PoolError) -> (StoreError, Outcome) {
 }
 
 fn connecting(error: tokio_postgres::Error) -> (StoreError, Outcome) {
-    let (kind, outcome, what) = classify(&error);
-    // Without a code: refused, unreachable, or a TLS handshake that failed.
-    let (kind, what) = if error.code().is_some() {
-        (kind, what)
-    } else {
-        (Kind::Unavailable, "PostgreSQL could not be reached; check host, port, TLS, and that it runs")
+    let (kind, outcome, what) = match classify(&error) {
+        _ if is_certificate(&error) => (
+            Kind::Config,
+            Outcome::Final,
+            "the TLS connection to PostgreSQL failed; check its certificate, the host's name in it, and sslrootcert",
+        ),
+        answer if error.code().is_some() => answer,
+        // The connection did not come about, or was closed.
+        (_, outcome @ Outcome::Unknown, _) => {
+            (Kind::Unavailable, outcome, "PostgreSQL could not be reached; check host, port, and that it runs")
+        }
+        // The driver gave up: it may not go on without TLS, a password, or a way to log in that it knows.
+        _ => (
+            Kind::Config,
+            Outcome::Final,
+            "PostgreSQL and the url do not agree on how to log in; check whether it has TLS (sslmode) and the password",
+        ),
     };
     let outcome = if outcome == Outcome::Final { Outcome::Final } else { Outcome::NotDone };
     (StoreError::new(kind, what).with_source(error), outcome)

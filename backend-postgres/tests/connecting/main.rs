@@ -1,0 +1,36 @@
+//! How a store comes to its database: through TLS, with a password that nobody sees, with few rights, to a table that
+//! may not be there yet, over a pool or a pooler that is not its own.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::error::Error as StdError;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use db_mutex_core::{HolderText, InsertRequest, LockId, OwnerToken, Ttl};
+
+mod password;
+#[path = "../server/mod.rs"]
+mod server;
+mod tls;
+
+/// A name that no other test and no earlier run has used.
+fn fresh(what: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let run = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() % 10_000_000_000;
+    format!("{what}_{run}_{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn request(id: &str) -> InsertRequest {
+    let ttl = Ttl::new(Duration::from_secs(60)).unwrap();
+    InsertRequest::new(LockId::new(id).unwrap(), OwnerToken::mint().unwrap(), ttl, HolderText::of_this_process())
+}
+
+/// Everything that an error says to whoever prints it, and to whoever follows its sources.
+fn shown(error: &(dyn StdError + 'static)) -> String {
+    let mut text = format!("{error}\n{error:?}\n{error:#?}\n");
+    if let Some(source) = error.source() {
+        text += &shown(source);
+    }
+    text
+}
