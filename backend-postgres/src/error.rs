@@ -86,6 +86,15 @@ pub(crate) fn is_certificate(_: &tokio_postgres::Error) -> bool {
     false
 }
 
+/// Says which right is missing, if that is what is wrong; the error itself becomes the source.
+pub(crate) fn explain_right(error: StoreError, what: impl FnOnce() -> String) -> StoreError {
+    let cause = error.source().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
+    if cause.and_then(tokio_postgres::Error::code) == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        return StoreError::new(Kind::Config, what()).with_source(error);
+    }
+    error
+}
+
 fn is_io(error: &tokio_postgres::Error) -> bool {
     let mut source = error.source();
     while let Some(cause) = source {

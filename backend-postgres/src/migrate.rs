@@ -1,7 +1,7 @@
 use db_mutex_core::{StoreError, StoreErrorKind as Kind, TableName};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, IsolationLevel, Row};
 
-use crate::error::store_error;
+use crate::error::{explain_right, store_error};
 use crate::sql::quoted;
 
 /// Numbered, append-only: a released file is never changed.
@@ -54,21 +54,40 @@ impl Table {
     /// Creates or updates the table. Any number of processes may do so at once, of different versions too: an advisory
     /// lock lets one after the other look and act.
     pub(crate) async fn migrate(&self, client: &mut Client) -> Result<(), StoreError> {
-        let transaction = client.transaction().await.map_err(store_error)?;
+        self.migrate_in_turn(client).await.map_err(|error| {
+            explain_right(error, || {
+                format!(
+                    "the role may not create or change the table {}; grant CREATE on its schema, or let an administrator \
+                     run what `db-mutex migrate --print` prints",
+                    self.name
+                )
+            })
+        })
+    }
+
+    async fn migrate_in_turn(&self, client: &mut Client) -> Result<(), StoreError> {
+        // Whatever the role's default is: after the wait for the others, their work has to be seen.
+        let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start();
+        let transaction = transaction.await.map_err(store_error)?;
         // Any number would do that nobody else has a reason to lock.
         transaction.batch_execute("SELECT pg_advisory_xact_lock(6409102938471)").await.map_err(store_error)?;
-        let found = self.version(&transaction).await?;
-        if found.is_none() && self.exists(&transaction, &self.name).await? {
-            // Somebody made the table by hand. If it is ours, its version is the one that its columns show.
-            self.check_columns(&transaction).await?;
-            let sql = format!("{}{}", self.versions_sql(), self.record_sql(LATEST));
-            transaction.batch_execute(&sql).await.map_err(store_error)?;
-        } else {
-            transaction.batch_execute(&self.versions_sql()).await.map_err(store_error)?;
-            for (version, migration) in MIGRATIONS.iter().filter(|(version, _)| *version > found.unwrap_or(0)) {
-                let sql =
-                    format!("{};\n{}", migration.trim_end().replace("{table}", &self.name), self.record_sql(*version));
+        match self.version(&transaction).await? {
+            // Nothing that would need a right.
+            Some(LATEST) => return Ok(()),
+            Some(version) if version > LATEST => return Err(self.is_newer(version)),
+            None if self.exists(&transaction, &self.name).await? => {
+                // Somebody made the table by hand. If it is ours, its version is the one that its columns show.
+                self.check_shape(&transaction).await?;
+                let sql = format!("{}{}", self.versions_sql(), self.record_sql(LATEST));
                 transaction.batch_execute(&sql).await.map_err(store_error)?;
+            }
+            found => {
+                transaction.batch_execute(&self.versions_sql()).await.map_err(store_error)?;
+                for (version, migration) in MIGRATIONS.iter().filter(|(version, _)| *version > found.unwrap_or(0)) {
+                    let migration = migration.trim_end().replace("{table}", &self.name);
+                    let sql = format!("{migration};\n{}", self.record_sql(*version));
+                    transaction.batch_execute(&sql).await.map_err(store_error)?;
+                }
             }
         }
         transaction.commit().await.map_err(store_error)
@@ -97,36 +116,44 @@ impl Table {
                 "the database's encoding is not UTF8, so it cannot keep every lock id; use another".into(),
             );
         }
-        let Some(version) = self.version(client).await? else { return Ok(false) };
-        if version > LATEST {
-            let what = format!(
-                "the table {} has version {version}, newer than the {LATEST} known here; update db-mutex",
-                self.name
-            );
-            return flaw(Kind::Schema, what);
+        match self.version(client).await? {
+            Some(version) if version > LATEST => Err(self.is_newer(version)),
+            Some(LATEST) => self.check_shape(client).await.map(|()| true),
+            _ => Ok(false),
         }
-        if version < LATEST {
-            return Ok(false);
-        }
-        self.check_columns(client).await?;
+    }
+
+    fn is_newer(&self, version: i64) -> StoreError {
+        let known = format!("newer than the {LATEST} known here; update db-mutex");
+        StoreError::new(Kind::Schema, format!("the table {} has version {version}, {known}", self.name))
+    }
+
+    /// Refuses a table that a crash empties, and one that is not ours.
+    async fn check_shape(&self, client: &impl Queries) -> Result<(), StoreError> {
         let kind = "SELECT relpersistence::text, relkind::text FROM pg_class WHERE oid = to_regclass($1)";
         let kind = client.one(kind, &[&self.name]).await?;
-        match (kind.get(0), kind.get(1)) {
-            ("p", "r") => Ok(true),
-            ("u", _) => flaw(
-                Kind::Schema,
-                format!(
-                    "the table {} is UNLOGGED and empty after a crash, with locks held; ALTER TABLE … SET LOGGED",
-                    self.name
-                ),
-            ),
-            ("t", _) => flaw(Kind::Schema, format!("the table {} is temporary; use another name", self.name)),
-            _ => flaw(Kind::Schema, format!("{} is not an ordinary table; use another name", self.name)),
-        }
+        let flaw = match (kind.get(0), kind.get(1)) {
+            ("p", "r") => return self.check_columns(client).await,
+            ("u", "r") => "is UNLOGGED and empty after a crash, with locks held; ALTER TABLE … SET LOGGED",
+            ("t", "r") => "is temporary; use another name",
+            _ => "is not an ordinary table; use another name",
+        };
+        Err(StoreError::new(Kind::Schema, format!("the table {} {flaw}", self.name)))
     }
 
     /// The version of the table; `None` where there is no record of it.
     async fn version(&self, client: &impl Queries) -> Result<Option<i64>, StoreError> {
+        self.read_version(client).await.map_err(|error| {
+            explain_right(error, || {
+                format!(
+                    "the role may not read the version of the table; grant SELECT on {}, and USAGE on its schema",
+                    self.versions
+                )
+            })
+        })
+    }
+
+    async fn read_version(&self, client: &impl Queries) -> Result<Option<i64>, StoreError> {
         if !self.exists(client, &self.versions).await? || !self.exists(client, &self.name).await? {
             return Ok(None);
         }
@@ -135,7 +162,10 @@ impl Table {
     }
 
     async fn exists(&self, client: &impl Queries, name: &str) -> Result<bool, StoreError> {
-        Ok(client.one("SELECT to_regclass($1) IS NOT NULL", &[name]).await?.get(0))
+        // A session remembers that a name meant nothing. To lock a relation, here `pg_class`, makes it hear of what
+        // others created meanwhile; a bare to_regclass would not, within a transaction.
+        let sql = "SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass($1))";
+        Ok(client.one(sql, &[name]).await?.get(0))
     }
 
     async fn check_columns(&self, client: &impl Queries) -> Result<(), StoreError> {
@@ -148,7 +178,7 @@ impl Table {
             .map(|(name, kind, not_null)| (name.as_str(), kind.as_str(), *not_null))
             .eq(COLUMNS.iter().copied())
         {
-            return Ok(());
+            return self.check_key(client).await;
         }
         let names: Vec<_> = found.iter().map(|(name, ..)| name.as_str()).collect();
         let what = format!(
@@ -156,6 +186,21 @@ impl Table {
             self.name,
             names.join(", ")
         );
+        Err(StoreError::new(Kind::Schema, what))
+    }
+
+    /// Without the key an id could have two rows, and with another collation two ids could be one.
+    async fn check_key(&self, client: &impl Queries) -> Result<(), StoreError> {
+        let key = "SELECT EXISTS (
+                       SELECT FROM pg_index
+                       JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+                       JOIN pg_collation AS of_index ON of_index.oid = indcollation[0]
+                       WHERE indrelid = to_regclass($1) AND indisprimary AND indisvalid AND indimmediate
+                       AND indnkeyatts = 1 AND attname = 'lock_id' AND attcollation = of_index.oid AND collname = 'C')";
+        if client.one(key, &[&self.name]).await?.get(0) {
+            return Ok(());
+        }
+        let what = format!("the table {} has lost its primary key, lock_id with COLLATE \"C\"; add it", self.name);
         Err(StoreError::new(Kind::Schema, what))
     }
 }

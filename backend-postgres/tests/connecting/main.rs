@@ -7,11 +7,15 @@ use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use db_mutex_core::{HolderText, InsertRequest, LockId, OwnerToken, Ttl};
+use db_mutex_core::{HolderText, InsertRequest, LockId, OwnerToken, TableName, Ttl};
+use db_mutex_postgres::tokio_postgres::Client;
 
+mod migrating;
 mod password;
+mod refusing;
 #[path = "../server/mod.rs"]
 mod server;
+mod standby;
 mod tls;
 
 /// A name that no other test and no earlier run has used.
@@ -21,9 +25,18 @@ fn fresh(what: &str) -> String {
     format!("{what}_{run}_{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+fn fresh_table(what: &str) -> TableName {
+    TableName::new(fresh(what)).unwrap()
+}
+
 fn request(id: &str) -> InsertRequest {
     let ttl = Ttl::new(Duration::from_secs(60)).unwrap();
     InsertRequest::new(LockId::new(id).unwrap(), OwnerToken::mint().unwrap(), ttl, HolderText::of_this_process())
+}
+
+/// The first column of the rows, which is text.
+async fn texts(client: &Client, sql: &str) -> Vec<String> {
+    client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
 /// Everything that an error says to whoever prints it, and to whoever follows its sources.
