@@ -8,6 +8,7 @@ use db_mutex_core::{
 use tokio_postgres::Row;
 
 use crate::PostgresStore;
+use crate::error::explain_right;
 use crate::session::Value;
 
 #[async_trait]
@@ -64,7 +65,12 @@ impl LockStore for PostgresStore {
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
         let older_than_us = i64::try_from(older_than.as_micros()).unwrap_or(i64::MAX / 2).min(i64::MAX / 2);
-        let answer = self.shared.session.run(&self.shared.sql.purge, vec![Value::Number(Some(older_than_us))]).await?;
+        let answer = self.shared.session.run(&self.shared.sql.purge, vec![Value::Number(Some(older_than_us))]).await;
+        let answer = answer.map_err(|error| {
+            explain_right(error, || {
+                "purging needs a right that nothing else does; grant DELETE on the table".to_owned()
+            })
+        })?;
         let purged: i64 = answer.rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(unreadable)?;
         Ok(u64::try_from(purged).unwrap_or(0))
     }

@@ -13,6 +13,7 @@ use db_mutex_postgres::tokio_postgres::Client;
 mod migrating;
 mod password;
 mod refusing;
+mod rights;
 #[path = "../server/mod.rs"]
 mod server;
 mod standby;
