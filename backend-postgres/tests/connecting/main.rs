@@ -12,6 +12,7 @@ use db_mutex_postgres::tokio_postgres::Client;
 
 mod migrating;
 mod password;
+mod pools;
 mod refusing;
 mod rights;
 #[path = "../server/mod.rs"]

@@ -1,0 +1,95 @@
+//! Connections that are not ours: a pool of the application, and a pooler.
+
+use std::collections::BTreeMap;
+
+use db_mutex_core::{DeleteRequest, Deleted, Inserted, ListFilter, LockStore, RenewRequest, Renewed, Ttl};
+use db_mutex_postgres::PostgresStore;
+use db_mutex_postgres::deadpool_postgres::{Client, Manager, Pool};
+use db_mutex_postgres::tokio_postgres::{NoTls, SimpleQueryMessage};
+use tokio::task::JoinSet;
+
+use crate::{fresh, fresh_table, request, server};
+
+/// The answer as text, without preparing a statement.
+async fn simple(client: &Client, sql: &str) -> Vec<(String, String)> {
+    let messages = client.simple_query(sql).await.unwrap();
+    let row = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => Some((row.get(0).unwrap().to_owned(), row.get(1).unwrap_or("").to_owned())),
+        _ => None,
+    };
+    messages.iter().filter_map(row).collect()
+}
+
+async fn settings(client: &Client) -> BTreeMap<String, String> {
+    simple(client, "SHOW ALL").await.into_iter().collect()
+}
+
+/// A little of everything.
+async fn work(store: &PostgresStore) {
+    let one = request(&fresh("one"));
+    assert!(matches!(store.insert_if_absent(&one).await.unwrap(), Inserted::Granted(_)));
+    assert!(matches!(store.insert_if_absent(&request(one.lock_id.as_str())).await.unwrap(), Inserted::Held(_)));
+    let renewal = RenewRequest::new(one.lock_id.clone(), one.owner, Ttl::DEFAULT);
+    assert!(matches!(store.renew(&renewal).await.unwrap(), Renewed::Renewed(_)));
+    assert!(store.find(&one.lock_id).await.unwrap().unwrap().owned);
+    let release = DeleteRequest::by_owner(one.lock_id, one.owner);
+    assert_eq!(store.delete(&release).await.unwrap(), Deleted::Released);
+    let many = [request(&fresh("many")), request(&fresh("many"))];
+    let granted = store.insert_many(&many).await.unwrap();
+    assert!(granted.iter().all(|answer| matches!(answer, Inserted::Granted(_))), "{granted:?}");
+    let releases = many.map(|of| DeleteRequest::by_owner(of.lock_id, of.owner));
+    assert_eq!(store.delete_many(&releases).await.unwrap(), [Deleted::Released; 2]);
+}
+
+#[tokio::test]
+async fn the_sessions_of_an_applications_pool_stay_as_they_were() {
+    let config = server::url("postgres").parse().unwrap();
+    let pool = Pool::builder(Manager::new(config, NoTls)).max_size(1).build().unwrap();
+    let hostile = "SET default_transaction_isolation = 'serializable'; SET enable_seqscan = on;
+                   SET synchronous_commit = off; SET statement_timeout = 7777; SET lock_timeout = 3333;
+                   SET search_path = public, pg_catalog";
+    let before = {
+        let client = pool.get().await.unwrap();
+        client.batch_execute(hostile).await.unwrap();
+        settings(&client).await
+    };
+    assert_eq!(before["statement_timeout"], "7777ms");
+    assert_eq!(before["synchronous_commit"], "off");
+
+    let store = PostgresStore::builder().table(fresh_table("foreign")).from_pool(pool.clone()).await.unwrap();
+    work(&store).await;
+    store.migrate().await.unwrap();
+    store.list(&ListFilter::all()).await.unwrap();
+    store.purge_expired(std::time::Duration::ZERO).await.unwrap();
+
+    let client = pool.get().await.unwrap();
+    assert_eq!(settings(&client).await, before);
+    let prepared = simple(&client, "SELECT name, statement FROM pg_prepared_statements").await;
+    assert!(prepared.is_empty(), "{prepared:?}");
+    let open =
+        simple(&client, "SELECT state, xact_start = query_start FROM pg_stat_activity WHERE pid = pg_backend_pid()");
+    assert_eq!(open.await, [("active".to_owned(), "t".to_owned())], "no transaction was left open");
+}
+
+/// A pooler gives a connection to others between two transactions: what one prepared, the other does not have.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stores_behind_pgbouncer_share_its_connections() {
+    let table = fresh_table("shared");
+    let mut tasks = JoinSet::new();
+    for _ in 0..2 {
+        let builder = PostgresStore::builder().table(table.clone()).prepared_statements(false);
+        let store = builder.connect(&server::url("pgbouncer")).await.unwrap();
+        for _ in 0..10 {
+            let store = store.clone();
+            // Seven requests each time: 2 × 10 × 5 × 7 = 700.
+            tasks.spawn(async move {
+                for _ in 0..5 {
+                    work(&store).await;
+                }
+            });
+        }
+    }
+    while let Some(outcome) = tasks.join_next().await {
+        outcome.unwrap();
+    }
+}
