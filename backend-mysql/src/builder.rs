@@ -1,0 +1,132 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use db_mutex_core::{StoreError, StoreErrorKind, TableName};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Pool};
+
+use crate::MySqlStore;
+use crate::client::{Client, query};
+use crate::connect::first_connection;
+use crate::error::store_error;
+use crate::migrate::{check, migrate};
+use crate::operations::Operations;
+use crate::row::{first, text};
+use crate::session::Session;
+use crate::sql::Sql;
+use crate::turns::Turns;
+use crate::url::Url;
+
+/// Builds a [`MySqlStore`]; what is not set has the default that each method tells.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `connect` or `from_pool` is called"]
+pub struct MySqlStoreBuilder {
+    table: TableName,
+    pool_size: usize,
+    statement_timeout: Duration,
+}
+
+impl Default for MySqlStoreBuilder {
+    fn default() -> Self {
+        Self { table: TableName::default(), pool_size: 8, statement_timeout: Duration::from_secs(10) }
+    }
+}
+
+impl MySqlStoreBuilder {
+    /// The name of the table. Default: `db_mutex_locks`.
+    pub fn table(mut self, table: TableName) -> Self {
+        self.table = table;
+        self
+    }
+
+    /// The most connections that the store opens; at least 1. Default: 8. A pool of your own has its own size.
+    pub fn pool_size(mut self, connections: usize) -> Self {
+        self.pool_size = connections.max(1);
+        self
+    }
+
+    /// How long one request may take in all, waiting for a connection and repeating it included, before it fails as
+    /// unavailable. Default: 10 s.
+    ///
+    /// On the server a statement waits at most 1 s for a row and 5 s for a table that is being altered. With a timeout
+    /// shorter than that, a request that failed here may still take effect there.
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = timeout;
+        self
+    }
+
+    /// Opens the store; see [`MySqlStore::connect`].
+    ///
+    /// # Errors
+    /// As [`MySqlStore::connect`].
+    ///
+    /// # Cancellation safety
+    /// As [`MySqlStore::connect`].
+    pub async fn connect(self, url: &str) -> Result<MySqlStore, StoreError> {
+        let url = Url::read(url)?;
+        let limit = self.statement_timeout;
+        let opening = async move {
+            let (mut connection, opts) = first_connection(&url, self.pool_size).await?;
+            self.prepare(&mut connection).await?;
+            let _ = connection.disconnect().await;
+            Ok(self.store(Pool::new(opts), Session::Own))
+        };
+        within(limit, opening).await
+    }
+
+    /// Opens the store on your pool; see [`MySqlStore::from_pool`].
+    ///
+    /// # Errors
+    /// As [`MySqlStore::connect`].
+    ///
+    /// # Cancellation safety
+    /// As [`MySqlStore::connect`].
+    pub async fn from_pool(self, pool: Pool) -> Result<MySqlStore, StoreError> {
+        let opening = async {
+            let mut connection = pool.get_conn().await.map_err(store_error)?;
+            let variables = "SHOW VARIABLES LIKE 'transaction_isolation'";
+            let modern = text(first(
+                query(&mut connection, &[variables])
+                    .await
+                    .map_err(store_error)?
+                    .pop()
+                    .map(|answer| answer.rows)
+                    .unwrap_or_default(),
+            ));
+            let session = Session::borrowed(modern.is_some());
+            let (before, behind) = session.around();
+            let (before, behind) = (before.join("; "), behind.join("; "));
+            connection.query_drop(before).await.map_err(store_error)?;
+            let prepared = self.prepare(&mut connection).await;
+            if connection.query_drop(behind).await.is_err() {
+                let _ = connection.disconnect().await;
+            }
+            prepared?;
+            Ok(session)
+        };
+        let session = within(self.statement_timeout, opening).await?;
+        Ok(self.store(pool, session))
+    }
+
+    async fn prepare(&self, connection: &mut Conn) -> Result<(), StoreError> {
+        let database = query(connection, &["SELECT DATABASE()"]).await.map_err(store_error)?;
+        if text(first(database.into_iter().flat_map(|answer| answer.rows).collect())).is_none() {
+            return Err(StoreError::new(StoreErrorKind::Config, "the connection has no database; name one"));
+        }
+        migrate(connection, &self.table).await?;
+        check(connection, &self.table).await
+    }
+
+    fn store(self, pool: Pool, session: Session) -> MySqlStore {
+        let client = Client { pool, session, timeout: self.statement_timeout };
+        let operations = Operations { client, sql: Sql::for_table(&self.table) };
+        MySqlStore { operations, turns: Arc::new(Turns::default()), table: self.table }
+    }
+}
+
+async fn within<T>(limit: Duration, opening: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(limit, opening).await.unwrap_or_else(|_| {
+        let message = format!("the database server did not answer within {limit:?}");
+        Err(StoreError::new(StoreErrorKind::Unavailable, message))
+    })
+}

@@ -1,0 +1,208 @@
+//! Keeps the locks of [db-mutex](https://docs.rs/db-mutex) in MySQL or MariaDB.
+//!
+//! | file | the one idea |
+//! |---|---|
+//! | `lib` | [`MySqlStore`], and [`verify_in`](MySqlStore::verify_in) |
+//! | `builder` | its options, and how it is opened |
+//! | `store` | the contract; each request in a task that outlives its caller |
+//! | `turns` | the requests of one owner stay in order |
+//! | `operations` | the operations, each a round trip |
+//! | `sql` | every statement |
+//! | `client` | sending statements, and sending them again where that is safe |
+//! | `session` | what a connection has to be set to |
+//! | `connect`, `url` | the first connection; the URL, and TLS |
+//! | `migrate` | the table, and whether it is ours |
+//! | `row` | reading what the server answers |
+//! | `error` | what an error of the server means |
+//!
+//! # Rights
+//!
+//! At run time the user needs `SELECT`, `INSERT` and `UPDATE` on the table of locks and `SELECT` on its `…_versions`;
+//! `DELETE` on the table of locks only to purge; `CREATE` (and `SELECT`, `INSERT`, `UPDATE` on `…_versions`) only to
+//! migrate.
+//!
+//! # Server settings
+//!
+//! An acknowledged acquisition has to survive a crash of the server: keep `innodb_flush_log_at_trx_commit = 1`. Failover to
+//! an asynchronous replica may lose acknowledged locks. `binlog_format` has to be `ROW` or `MIXED`.
+
+mod builder;
+mod client;
+mod connect;
+mod error;
+mod migrate;
+mod operations;
+mod row;
+mod session;
+mod sql;
+mod store;
+mod turns;
+mod url;
+
+use std::fmt;
+use std::sync::Arc;
+
+use db_mutex_core::{Error, Fence, Guard, StoreError, StoreErrorKind, TableName};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Pool, Transaction, Value};
+
+use crate::operations::Operations;
+use crate::turns::Turns;
+
+pub use builder::MySqlStoreBuilder;
+/// The driver, in the version that [`MySqlStore::verify_in`] takes transactions of.
+pub use mysql_async;
+
+/// Keeps locks in a table of a MySQL (8.0 or newer) or MariaDB (10.6 or newer) database.
+///
+/// The server's clock decides, in UTC and to the microsecond. Clones share their connections. Use a store in one tokio
+/// runtime: the driver's pool cannot be shared between several.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use db_mutex_core::DbMutex;
+/// use db_mutex_mysql::MySqlStore;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MySqlStore::connect("mysql://app:secret@db.example/app").await?;
+/// let mutex = DbMutex::new(Arc::new(store))?;
+/// let guard = mutex.lock("report").acquire().await?;
+/// guard.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Cancellation safety
+///
+/// A request whose future is dropped goes on in a task of its own, so that it is done or not done; a later request of the
+/// same owner through this store or its clones waits for it.
+#[derive(Clone)]
+pub struct MySqlStore {
+    operations: Operations,
+    turns: Arc<Turns>,
+    table: TableName,
+}
+
+impl MySqlStore {
+    /// Connects to the server that `url` names, and creates the table if there is none.
+    ///
+    /// `mysql://user:password@host:3306/database`, or `mariadb://…`; special characters as `%xx`. Behind a `?`:
+    ///
+    /// | option | means |
+    /// |---|---|
+    /// | `ssl-mode=disabled` | no TLS; the default towards this machine (`localhost`, loopback, `socket=…`) |
+    /// | `ssl-mode=preferred` | TLS if the server has it, nothing verified |
+    /// | `ssl-mode=required` | TLS, nothing verified: safe from those who listen only |
+    /// | `ssl-mode=verify_ca` | the certificate has to be of a known authority |
+    /// | `ssl-mode=verify_identity` | and for this very host; the default towards other machines |
+    /// | `ssl-ca=FILE` | the authorities, in PEM; default: those that browsers know |
+    /// | `socket=PATH` | through a Unix socket |
+    ///
+    /// Upper case, `-` for `_`, and PostgreSQL's words are understood too.
+    ///
+    /// # Errors
+    /// When the URL is not valid, the server cannot be reached, refuses the login, is read-only, or has a table of that name
+    /// in which locks would not hold. No error repeats the URL or the password.
+    ///
+    /// # Cancellation safety
+    /// When the future is dropped the table may have been created.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::builder().connect(url).await
+    }
+
+    /// Uses connections of your own pool, and creates the table if there is none.
+    ///
+    /// Each request sets what it needs of the session and sets it back, in the same round trip: the pool may have whatever
+    /// defaults it has. User variables named `@db_mutex_…` and `LAST_INSERT_ID()` change. Keep at least one connection
+    /// free of long transactions.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancellation safety
+    /// As [`connect`](Self::connect).
+    pub async fn from_pool(pool: Pool) -> Result<Self, StoreError> {
+        Self::builder().from_pool(pool).await
+    }
+
+    /// Begins a store with options of its own.
+    pub fn builder() -> MySqlStoreBuilder {
+        MySqlStoreBuilder::default()
+    }
+
+    /// Creates the table, or brings it up to date; does nothing when it is. Any number of processes may do so at once.
+    ///
+    /// Opening a store does this already.
+    ///
+    /// # Errors
+    /// When there is a table of that name which is not ours, or the user lacks the rights and the table is not there.
+    ///
+    /// # Cancellation safety
+    /// When the future is dropped the table may have been created.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let mut connection = self.operations.client.pool.get_conn().await.map_err(error::store_error)?;
+        migrate::migrate(&mut connection, &self.table).await
+    }
+
+    /// The SQL that creates the table, for people whose administrator does so.
+    pub fn schema_sql(table: &TableName) -> String {
+        migrate::schema_sql(table)
+    }
+
+    /// Proves inside your own transaction that the guard still holds its lock, and keeps it so until the transaction ends.
+    ///
+    /// What a lease alone cannot do: your transaction's work is protected even if it outlives the lease. From this call
+    /// until it ends, nobody else is granted the lock (they are refused at once, as if it were held), while renewals go on.
+    /// Commit only if the answer was `Ok`; roll back otherwise. Release the guard after the commit, not before: a release
+    /// has to change what the transaction has locked, and fails as busy after some seconds.
+    ///
+    /// On MariaDB begin the transaction with
+    /// [READ COMMITTED](mysql_async::IsolationLevel::ReadCommitted): at its default, REPEATABLE READ, a share lock also
+    /// locks the gap before it, so that acquiring the lock whose id sorts just before this one waits for your commit.
+    ///
+    /// The transaction has to be on the store's database.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when the lock is lost; [`Error::Store`] when the database fails.
+    ///
+    /// # Cancellation safety
+    /// When the future is dropped, roll back.
+    pub async fn verify_in(&self, transaction: &mut Transaction<'_>, guard: &Guard) -> Result<Fence, Error> {
+        let lock_id = guard.lock_id();
+        let sql = self.operations.sql.verify_owner(lock_id, guard.owner());
+        let now: Option<Value> = transaction.query_first(sql).await.map_err(|error| Error::Store {
+            lock_id: lock_id.clone(),
+            action: "verify",
+            source: error::store_error(error),
+        })?;
+        // The lease's end is the guard's: every renewal went through it. The row's own could be read only from the
+        // transaction's snapshot, which may be older, or under a lock that holds renewals up.
+        let lasts = |now: i64| now < guard.lease().expires_at_us;
+        match now.map(row::number) {
+            Some(Some(now)) if lasts(now) => Ok(guard.fence()),
+            Some(None) => Err(Error::Store {
+                lock_id: lock_id.clone(),
+                action: "verify",
+                source: StoreError::new(StoreErrorKind::Other, "the server's clock could not be read"),
+            }),
+            _ => Err(Error::TimedOut { lock_id: lock_id.clone(), output: () }),
+        }
+    }
+
+    /// What [`verify_in`](Self::verify_in) sends, for users of other drivers: one statement with two parameters, the bytes
+    /// of the [lock id](Guard::lock_id) and the 16 bytes of the [owner](Guard::owner).
+    ///
+    /// It answers one row with the server's clock in microseconds since 1970. The lock is verified if there is a row and its
+    /// value is below the `expires_at_us` of [`Guard::lease`]. Keep the statement as it is: another index, or one more
+    /// column, would lock more or less than it has to.
+    pub fn verify_sql(&self) -> String {
+        self.operations.sql.verify("?", "?")
+    }
+}
+
+impl fmt::Debug for MySqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MySqlStore").field("table", &self.table).finish_non_exhaustive()
+    }
+}

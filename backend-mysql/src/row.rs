@@ -1,0 +1,75 @@
+//! Reading what the server answers. Text protocol: every value comes as bytes.
+
+use db_mutex_core::{Fence, HolderText, Lease, LockId, LockRow, OwnerToken, StoreError, StoreErrorKind};
+use mysql_async::{Row, Value};
+
+/// A row of the statements that begin with `Sql::select`.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) row: LockRow,
+    owner: Option<Vec<u8>>,
+}
+
+impl Found {
+    pub(crate) fn read(row: Row) -> Result<Self, StoreError> {
+        let mut values = row.unwrap().into_iter();
+        let mut next = || values.next().unwrap_or(Value::NULL);
+        let lock_id = text(next()).and_then(|id| LockId::new(id).ok()).ok_or_else(not_ours)?;
+        let owner = bytes(next());
+        let fence = Fence::new(required(next())?);
+        let holder = HolderText::lossy(&text(next()).ok_or_else(not_ours)?);
+        let acquired_at_us = required(next())?;
+        let released_at_us = number(next());
+        let expires_at_us = required(next())?;
+        let now_us = required(next())?;
+        let mut row = LockRow::new(lock_id, holder, Lease::new(fence, acquired_at_us, expires_at_us));
+        row.owned = owner.is_some();
+        row.released_at_us = released_at_us;
+        row.now_us = now_us;
+        Ok(Self { row, owner })
+    }
+
+    /// Whether it is this owner's. The token was minted for one acquisition, so that tells who was granted the lock.
+    pub(crate) fn is_owned_by(&self, owner: &OwnerToken) -> bool {
+        self.owner.as_deref() == Some(owner.as_bytes().as_slice())
+    }
+
+    /// The owner's lease, if it lasts.
+    pub(crate) fn lease_of(&self, owner: &OwnerToken) -> Option<Lease> {
+        let row = &self.row;
+        let lasts = self.is_owned_by(owner) && row.is_taken();
+        lasts.then(|| Lease::new(row.fence, row.acquired_at_us, row.expires_at_us))
+    }
+}
+
+/// The first column of the first row.
+pub(crate) fn first(rows: Vec<Row>) -> Value {
+    rows.into_iter().next().and_then(|row| row.unwrap().into_iter().next()).unwrap_or(Value::NULL)
+}
+
+pub(crate) fn bytes(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::Bytes(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+pub(crate) fn text(value: Value) -> Option<String> {
+    String::from_utf8(bytes(value)?).ok()
+}
+
+pub(crate) fn number(value: Value) -> Option<i64> {
+    match value {
+        Value::Int(number) => Some(number),
+        Value::UInt(number) => i64::try_from(number).ok(),
+        value => text(value)?.parse().ok(),
+    }
+}
+
+fn required(value: Value) -> Result<i64, StoreError> {
+    number(value).ok_or_else(not_ours)
+}
+
+fn not_ours() -> StoreError {
+    StoreError::new(StoreErrorKind::Schema, "a row of the table was not written by db-mutex; remove it")
+}

@@ -1,0 +1,55 @@
+/// Says what a connection has to be set to, and how a borrowed one gets its own settings back.
+///
+/// `autocommit`, or an acquired lock vanishes with the connection; strict, or values are cut to fit; READ COMMITTED, or
+/// refused attempts lock rows and batches deadlock; short waits, or one locked row holds everything up for 50 s, and a
+/// table that is being altered for a day.
+const SETTINGS: [&str; 2] = [
+    "SET SESSION autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
+     innodb_lock_wait_timeout = 1, lock_wait_timeout = 5",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE",
+];
+
+/// Whose connections the requests go through.
+#[derive(Debug, Clone)]
+pub(crate) enum Session {
+    /// Ours: set once, when they are opened.
+    Own,
+    /// A pool's that others use too: set for each request and set back, in the same round trip.
+    Borrowed { save: String, restore: String },
+}
+
+impl Session {
+    /// What is sent when a connection of ours is opened.
+    pub(crate) fn setup() -> String {
+        SETTINGS.join("; ")
+    }
+
+    /// `modern` is whether the server has `@@transaction_isolation`, which MariaDB got in 11.1.
+    pub(crate) fn borrowed(modern: bool) -> Self {
+        let (isolation, read_only) =
+            if modern { ("transaction_isolation", "transaction_read_only") } else { ("tx_isolation", "tx_read_only") };
+        let names = ["autocommit", "sql_mode", "innodb_lock_wait_timeout", "lock_wait_timeout", isolation, read_only];
+        let save: Vec<_> = names.iter().map(|name| format!("@db_mutex_{name} = @@SESSION.{name}")).collect();
+        let restore: Vec<_> = names.iter().map(|name| format!("{name} = @db_mutex_{name}")).collect();
+        Self::Borrowed {
+            save: format!("SET {}", save.join(", ")),
+            restore: format!("SET SESSION {}", restore.join(", ")),
+        }
+    }
+
+    /// What goes before and behind the statements of a request.
+    pub(crate) fn around(&self) -> (Vec<&str>, Vec<&str>) {
+        match self {
+            Self::Own => (Vec::new(), Vec::new()),
+            Self::Borrowed { save, restore } => (vec![save, SETTINGS[0], SETTINGS[1]], vec![restore]),
+        }
+    }
+
+    /// What makes a connection usable again after a request has failed half-way; `None` when nothing has to be done.
+    pub(crate) fn repair(&self, in_transaction: bool) -> Option<String> {
+        match self {
+            Self::Own => in_transaction.then(|| "ROLLBACK".to_owned()),
+            Self::Borrowed { restore, .. } => Some(format!("ROLLBACK; {restore}")),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The conformance suite on both servers: on connections of the store's own, and on pools whose sessions start hostile.
+
+#[path = "servers/mod.rs"]
+mod servers;
+
+mod mariadb {
+    use crate::servers::{MARIADB, open};
+    db_mutex_conformance::suite!(|namespace| open(&MARIADB, namespace));
+}
+
+mod mysql {
+    use crate::servers::{MYSQL, open};
+    db_mutex_conformance::suite!(|namespace| open(&MYSQL, namespace));
+}
+
+/// Every default that has hurt somebody, at once.
+mod mariadb_hostile {
+    use crate::servers::{MARIADB, open_hostile};
+    const SESSION: &str = "SET SESSION autocommit = 0, sql_mode = 'SIMULTANEOUS_ASSIGNMENT', tx_isolation = 'REPEATABLE-READ', \
+         time_zone = '+05:30', innodb_lock_wait_timeout = 50; SET NAMES latin1";
+    db_mutex_conformance::suite!(|namespace| open_hostile(&MARIADB, namespace, SESSION));
+}
+
+mod mysql_hostile {
+    use crate::servers::{MYSQL, open_hostile};
+    const SESSION: &str = "SET SESSION autocommit = 0, sql_mode = '', transaction_isolation = 'REPEATABLE-READ', \
+         time_zone = '+05:30', innodb_lock_wait_timeout = 50; SET NAMES latin1";
+    db_mutex_conformance::suite!(|namespace| open_hostile(&MYSQL, namespace, SESSION));
+}
+
+mod mariadb_serializable {
+    use crate::servers::{MARIADB, open_hostile};
+    const SESSION: &str = "SET SESSION autocommit = 0, sql_mode = '', tx_isolation = 'SERIALIZABLE', time_zone = '+05:30'; \
+         SET NAMES utf8mb4 COLLATE utf8mb4_general_ci";
+    db_mutex_conformance::suite!(|namespace| open_hostile(&MARIADB, namespace, SESSION));
+}
+
+mod mysql_serializable {
+    use crate::servers::{MYSQL, open_hostile};
+    const SESSION: &str = "SET SESSION autocommit = 0, sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES', \
+         transaction_isolation = 'SERIALIZABLE'; SET NAMES utf8mb4 COLLATE utf8mb4_general_ci";
+    db_mutex_conformance::suite!(|namespace| open_hostile(&MYSQL, namespace, SESSION));
+}

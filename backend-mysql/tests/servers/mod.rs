@@ -1,0 +1,46 @@
+//! The two servers that the tests run on.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use db_mutex_core::TableName;
+use db_mutex_mysql::MySqlStore;
+use db_mutex_mysql::mysql_async::{Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
+
+pub(crate) static MARIADB: LazyLock<String> = LazyLock::new(|| url_of("mariadb", "DB_MUTEX_TEST_MARIADB_URL"));
+pub(crate) static MYSQL: LazyLock<String> = LazyLock::new(|| url_of("mysql", "DB_MUTEX_TEST_MYSQL_URL"));
+
+fn url_of(server: &str, variable: &str) -> String {
+    if let Ok(url) = env::var(variable) {
+        return url;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/databases");
+    let output = Command::new(script).args(["url", server]).output().expect("scripts/databases can be run");
+    assert!(output.status.success(), "run scripts/databases up mariadb mysql");
+    String::from_utf8(output.stdout).expect("a URL is text").trim().to_owned()
+}
+
+/// A store with a table of that name.
+pub(crate) async fn open(url: &str, namespace: String) -> MySqlStore {
+    let table = TableName::new(namespace).expect("a namespace can name a table");
+    MySqlStore::builder().table(table).pool_size(8).connect(url).await.expect("the server can be used")
+}
+
+/// The same on a pool of somebody else's, who runs `session` on each connection.
+pub(crate) async fn open_hostile(url: &str, namespace: String, session: &str) -> MySqlStore {
+    let table = TableName::new(namespace).expect("a namespace can name a table");
+    let pool = pool_with(url, session);
+    MySqlStore::builder().table(table).from_pool(pool).await.expect("the server can be used")
+}
+
+/// A user's pool: the session is set up once a connection, and never reset.
+pub(crate) fn pool_with(url: &str, session: &str) -> Pool {
+    let opts = Opts::from_url(url).expect("the test's URL is valid");
+    let pool = PoolOpts::new()
+        .with_constraints(PoolConstraints::new(8, 8).expect("8 is not below 8"))
+        .with_reset_connection(false);
+    let opts = OptsBuilder::from_opts(opts).prefer_socket(false).pool_opts(pool).client_found_rows(true);
+    Pool::new(if session.is_empty() { opts } else { opts.init(vec![session]) })
+}
