@@ -9,6 +9,7 @@ use crate::{DbMutex, Error, Invalid, LockStore, TableName};
 /// |---|---|
 /// | `sqlite:locks.db`, `sqlite:///var/lib/app/locks.db` | an SQLite file, created if there is none |
 /// | `sqlite::memory:` | SQLite in memory, for this process alone |
+/// | `mysql://user:password@host/database?ssl-mode=verify_identity`, `mariadb://…` | MySQL or MariaDB |
 /// | `postgres://user:password@host/database?sslmode=verify-full` | PostgreSQL |
 ///
 /// # Errors
@@ -27,7 +28,7 @@ pub async fn connect(url: &str) -> Result<DbMutex, Error> {
 pub struct Connector {
     scheme: Scheme,
     #[cfg_attr(
-        not(any(feature = "sqlite-unbundled", feature = "postgres")),
+        not(any(feature = "sqlite-unbundled", feature = "mysql", feature = "postgres")),
         expect(dead_code, reason = "backends read it")
     )]
     url: String,
@@ -68,7 +69,7 @@ impl Scheme {
         match self {
             Self::Sqlite => cfg!(feature = "sqlite-unbundled"),
             Self::Postgres => cfg!(feature = "postgres"),
-            Self::MySql => false,
+            Self::MySql => cfg!(feature = "mysql"),
         }
     }
 
@@ -112,6 +113,8 @@ impl Connector {
         match self.scheme {
             #[cfg(feature = "sqlite-unbundled")]
             Scheme::Sqlite => crate::sqlite::SqliteStore::schema_sql(&self.table),
+            #[cfg(feature = "mysql")]
+            Scheme::MySql => crate::mysql::MySqlStore::schema_sql(&self.table),
             #[cfg(feature = "postgres")]
             Scheme::Postgres => crate::postgres::PostgresStore::schema_sql(&self.table),
             #[allow(unreachable_patterns, reason = "with every backend compiled in")]
@@ -141,6 +144,8 @@ impl Connector {
         match self.scheme {
             #[cfg(feature = "sqlite-unbundled")]
             Scheme::Sqlite => self.sqlite_store().await,
+            #[cfg(feature = "mysql")]
+            Scheme::MySql => self.mysql_store().await,
             #[cfg(feature = "postgres")]
             Scheme::Postgres => self.postgres_store().await,
             #[allow(unreachable_patterns, reason = "with every backend compiled in")]
@@ -153,6 +158,13 @@ impl Connector {
         let builder =
             crate::sqlite::SqliteStore::builder().table(self.table.clone()).create_if_missing(self.create_if_missing);
         let store = builder.open(sqlite_path(&self.url)?).await.map_err(|source| Error::Connect { source })?;
+        Ok(Arc::new(store))
+    }
+
+    #[cfg(feature = "mysql")]
+    async fn mysql_store(&self) -> Result<Arc<dyn LockStore>, Error> {
+        let builder = crate::mysql::MySqlStore::builder().table(self.table.clone()).migrate(self.create_if_missing);
+        let store = builder.connect(&self.url).await.map_err(|source| Error::Connect { source })?;
         Ok(Arc::new(store))
     }
 

@@ -27,8 +27,9 @@
 //! |---|---|
 //! | `sqlite` (default) | [`sqlite::SqliteStore`], with SQLite compiled in |
 //! | `sqlite-unbundled` | the same, with the system's SQLite (3.37 or newer) |
+//! | `mysql` | [`mysql::MySqlStore`], for MySQL and MariaDB, with TLS |
 //! | `postgres` | [`postgres::PostgresStore`] |
-//! | `tls` | TLS to servers, through rustls with ring |
+//! | `tls` | TLS to PostgreSQL, through rustls with ring |
 //! | `tls-aws-lc-rs` | the same with aws-lc |
 //! | `all-backends` | every backend there is, with TLS |
 //!
@@ -44,6 +45,9 @@ struct Readme;
 pub use connect::{Connector, connect};
 pub use db_mutex_core::*;
 
+/// The MySQL and MariaDB backend.
+#[cfg(feature = "mysql")]
+pub use db_mutex_mysql as mysql;
 /// The PostgreSQL backend.
 #[cfg(feature = "postgres")]
 pub use db_mutex_postgres as postgres;
