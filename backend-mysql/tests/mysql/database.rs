@@ -1,0 +1,104 @@
+//! A table of a test's own, and the words in which the tests speak to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use db_mutex_core::{
+    DbMutex, HolderText, InsertRequest, Inserted, Lease, LockId, LockStore, OwnerToken, StoreError, TableName, Ttl,
+};
+use db_mutex_mysql::MySqlStore;
+use db_mutex_mysql::mysql_async::prelude::{FromRow, Queryable};
+use db_mutex_mysql::mysql_async::{Conn, Opts, OptsBuilder, Row};
+
+use crate::servers::{MARIADB, MYSQL};
+
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+/// How long a test waits for what has to happen soon.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Database {
+    pub(crate) url: String,
+    pub(crate) table: TableName,
+}
+
+/// A new table on each of the two servers.
+pub(crate) fn both() -> [Database; 2] {
+    [Database::new(&MARIADB), Database::new(&MYSQL)]
+}
+
+impl Database {
+    pub(crate) fn new(url: &str) -> Self {
+        let random = OwnerToken::mint().unwrap().to_hex();
+        Self { url: url.to_owned(), table: TableName::new(format!("t_{}", &random[..12])).unwrap() }
+    }
+
+    pub(crate) async fn store(&self) -> MySqlStore {
+        self.try_store().await.unwrap()
+    }
+
+    pub(crate) async fn try_store(&self) -> Result<MySqlStore, StoreError> {
+        MySqlStore::builder().table(self.table.clone()).pool_size(4).connect(&self.url).await
+    }
+
+    pub(crate) async fn mutex(&self) -> DbMutex {
+        DbMutex::new(Arc::new(self.store().await)).unwrap()
+    }
+
+    /// A connection of somebody else's.
+    pub(crate) async fn connection(&self) -> Conn {
+        let opts = OptsBuilder::from_opts(Opts::from_url(&self.url).unwrap()).prefer_socket(false);
+        Conn::new(opts).await.unwrap()
+    }
+
+    /// Runs statements on such a connection; `{t}` is the table.
+    pub(crate) async fn run(&self, sql: &str) {
+        let sql = sql.replace("{t}", self.table.as_str());
+        self.connection().await.query_drop(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    pub(crate) async fn rows<R: FromRow + Send + 'static>(&self, sql: &str) -> Vec<R> {
+        self.connection().await.query(sql.replace("{t}", self.table.as_str())).await.unwrap()
+    }
+
+    /// A status variable of the server.
+    pub(crate) async fn status(&self, name: &str) -> u64 {
+        let rows: Vec<Row> = self.rows(&format!("SHOW GLOBAL STATUS LIKE '{name}'")).await;
+        rows[0].get::<u64, _>(1).unwrap()
+    }
+}
+
+pub(crate) fn id(text: &str) -> LockId {
+    LockId::new(text).unwrap()
+}
+
+pub(crate) fn request(lock_id: &str, ttl: Duration) -> InsertRequest {
+    let owner = OwnerToken::mint().unwrap();
+    InsertRequest::new(id(lock_id), owner, Ttl::new(ttl).unwrap(), HolderText::new("test").unwrap())
+}
+
+pub(crate) async fn ask(store: &MySqlStore, lock_id: &str, ttl: Duration) -> Result<Inserted, StoreError> {
+    store.insert_if_absent(&request(lock_id, ttl)).await
+}
+
+#[track_caller]
+pub(crate) fn granted(answer: Inserted) -> Lease {
+    match answer {
+        Inserted::Granted(lease) => lease,
+        Inserted::Held(holder) => panic!("held by {holder:?}"),
+    }
+}
+
+/// Waits until the store says that the lease is over.
+pub(crate) async fn until_free(store: &MySqlStore, lock_id: &str) {
+    until(async || !store.find(&id(lock_id)).await.unwrap().is_some_and(|row| row.is_taken())).await;
+}
+
+/// Waits until it is so.
+pub(crate) async fn until(so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it has to happen soon");
+}

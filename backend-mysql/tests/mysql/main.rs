@@ -1,0 +1,17 @@
+//! What is special about MySQL and MariaDB: what is refused when a store is opened, the traps of InnoDB and of the driver,
+//! and transactions of the user's own. The contract itself is shown by the conformance suite.
+
+#[path = "../servers/mod.rs"]
+mod servers;
+
+mod alone;
+mod database;
+mod opening;
+mod proxy;
+mod repeats;
+mod rights;
+mod secrets;
+mod stress;
+mod tls;
+mod traps;
+mod verify;

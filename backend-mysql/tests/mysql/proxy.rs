@@ -1,0 +1,73 @@
+//! A way to the server that can be watched, and broken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+pub(crate) struct Proxy {
+    pub(crate) url: String,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether the next thing that the server says is lost, and the connection with it.
+    losing: AtomicBool,
+    /// How often the client has spoken after the server.
+    round_trips: AtomicUsize,
+}
+
+impl Proxy {
+    /// Listens in front of the server of `url`.
+    pub(crate) async fn to(url: &str) -> Self {
+        let (login, place) = url.rsplit_once('@').unwrap();
+        let (server, database) = place.split_once('/').unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{login}@{}/{database}", listener.local_addr().unwrap());
+        let (state, server) = (Arc::<State>::default(), server.to_owned());
+        let watched = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.unwrap();
+                tokio::spawn(Arc::clone(&watched).forward(client, server));
+            }
+        });
+        Self { url, state }
+    }
+
+    pub(crate) fn lose_the_next_reply(&self) {
+        self.state.losing.store(true, Ordering::SeqCst);
+    }
+
+    /// The round trips since the last question.
+    pub(crate) fn round_trips(&self) -> usize {
+        self.state.round_trips.swap(0, Ordering::SeqCst)
+    }
+}
+
+impl State {
+    async fn forward(self: Arc<Self>, mut client: TcpStream, mut server: TcpStream) {
+        let (mut said, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
+        let mut clients_turn = true;
+        loop {
+            tokio::select! {
+                Ok(bytes @ 1..) = client.read(&mut said) => {
+                    if clients_turn {
+                        self.round_trips.fetch_add(1, Ordering::SeqCst);
+                        clients_turn = false;
+                    }
+                    server.write_all(&said[..bytes]).await.unwrap();
+                }
+                Ok(bytes @ 1..) = server.read(&mut answered) => {
+                    clients_turn = true;
+                    if self.losing.swap(false, Ordering::SeqCst) || client.write_all(&answered[..bytes]).await.is_err() {
+                        return;
+                    }
+                }
+                else => return,
+            }
+        }
+    }
+}

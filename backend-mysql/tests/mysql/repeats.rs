@@ -1,0 +1,100 @@
+//! What a lost reply leaves behind, and how many round trips there are.
+
+use std::time::Duration;
+
+use db_mutex_core::{DeleteRequest, Deleted, Inserted, LockStore, RenewRequest, Renewed, StoreErrorKind, Ttl};
+use db_mutex_mysql::MySqlStore;
+
+use crate::database::{Database, MINUTE, ask, both, granted, id, request, until_free};
+use crate::proxy::Proxy;
+
+async fn through(proxy: &Proxy, database: &Database) -> MySqlStore {
+    MySqlStore::builder().table(database.table.clone()).pool_size(1).connect(&proxy.url).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_acquisition_whose_reply_was_lost_is_had_once() {
+    for database in both() {
+        let proxy = Proxy::to(&database.url).await;
+        let store = through(&proxy, &database).await;
+        granted(ask(&store, "warm", MINUTE).await.unwrap());
+        let request = request("job", MINUTE);
+        proxy.lose_the_next_reply();
+        let lease = granted(store.insert_if_absent(&request).await.unwrap());
+        let row = database.store().await.find(&id("job")).await.unwrap().unwrap();
+        assert_eq!((row.fence, row.acquired_at_us), (lease.fence, lease.acquired_at_us));
+        // Had twice, the token would have moved on from the time of the acquisition.
+        assert_eq!(row.fence.get(), row.acquired_at_us);
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_whose_reply_was_lost_is_had() {
+    for database in both() {
+        let proxy = Proxy::to(&database.url).await;
+        let store = through(&proxy, &database).await;
+        let request = request("job", MINUTE);
+        granted(store.insert_if_absent(&request).await.unwrap());
+        proxy.lose_the_next_reply();
+        let renewed = store.renew(&RenewRequest::new(id("job"), request.owner, Ttl::NEVER)).await.unwrap();
+        assert!(matches!(renewed, Renewed::Renewed(lease) if lease.expires_at_us == i64::MAX));
+    }
+}
+
+/// Repeated, it finds nothing to release: whether it was held until then is not known, and "not held" would be a guess.
+#[tokio::test]
+async fn a_release_whose_reply_was_lost_is_an_error_and_not_a_lost_lock() {
+    for database in both() {
+        let proxy = Proxy::to(&database.url).await;
+        let store = through(&proxy, &database).await;
+        let request = request("job", MINUTE);
+        granted(store.insert_if_absent(&request).await.unwrap());
+        let release = DeleteRequest::by_owner(id("job"), request.owner);
+        proxy.lose_the_next_reply();
+        let error = store.delete(&release).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+        assert!(error.to_string().contains("no longer held"), "{error}");
+        assert_eq!(store.delete(&release).await.unwrap(), Deleted::NotHeld);
+        granted(ask(&store, "job", MINUTE).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn each_operation_is_one_round_trip_and_a_takeover_two() {
+    for database in both() {
+        let proxy = Proxy::to(&database.url).await;
+        let store = through(&proxy, &database).await;
+        granted(ask(&store, "warm", MINUTE).await.unwrap());
+        proxy.round_trips();
+
+        let mine = request("job", MINUTE);
+        granted(store.insert_if_absent(&mine).await.unwrap());
+        assert_eq!(proxy.round_trips(), 1, "acquire");
+        assert!(matches!(ask(&store, "job", MINUTE).await.unwrap(), Inserted::Held(_)));
+        assert_eq!(proxy.round_trips(), 1, "refused");
+        store.renew(&RenewRequest::new(id("job"), mine.owner, Ttl::NEVER)).await.unwrap();
+        assert_eq!(proxy.round_trips(), 1, "renew");
+        store.delete(&DeleteRequest::by_owner(id("job"), mine.owner)).await.unwrap();
+        assert_eq!(proxy.round_trips(), 1, "release");
+        granted(ask(&store, "job", Duration::from_millis(100)).await.unwrap());
+        assert_eq!(proxy.round_trips(), 1, "acquire again");
+        until_free(&store, "job").await;
+        proxy.round_trips();
+        granted(ask(&store, "job", MINUTE).await.unwrap());
+        assert_eq!(proxy.round_trips(), 2, "take over");
+
+        let many: Vec<_> = (0..200).map(|number| request(&format!("many {number}"), MINUTE)).collect();
+        store.insert_many(&many).await.unwrap();
+        // What is longer than a packet of the network comes in pieces, and the server may answer the first of them early:
+        // never more than a few, where one by one it would be hundreds.
+        assert!(proxy.round_trips() <= 3, "acquire many");
+        let renewals: Vec<_> =
+            many.iter().map(|request| RenewRequest::new(request.lock_id.clone(), request.owner, Ttl::NEVER)).collect();
+        store.renew_many(&renewals).await.unwrap();
+        assert!(proxy.round_trips() <= 3, "renew many");
+        let releases: Vec<_> =
+            many.iter().map(|request| DeleteRequest::by_owner(request.lock_id.clone(), request.owner)).collect();
+        store.delete_many(&releases).await.unwrap();
+        assert!(proxy.round_trips() <= 3, "release many");
+    }
+}

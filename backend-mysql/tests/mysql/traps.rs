@@ -1,0 +1,247 @@
+//! What MySQL, MariaDB and their driver have done to others.
+
+use std::time::Duration;
+
+use db_mutex_core::{
+    DeleteRequest, Deleted, HolderText, InsertRequest, Inserted, LockStore, OwnerToken, RenewRequest, Renewed, Ttl,
+};
+use db_mutex_mysql::MySqlStore;
+use db_mutex_mysql::mysql_async::prelude::Queryable;
+
+use crate::database::{MINUTE, ask, both, granted, id, request, until, until_free};
+use crate::servers::{open_hostile, pool_with};
+
+/// Assigned in another order, `expires_at` first, a refused attempt prolonged the holder's lease.
+#[tokio::test]
+async fn a_refused_attempt_leaves_every_column_alone() {
+    for database in both() {
+        let store = database.store().await;
+        let holder = request("job", MINUTE);
+        granted(store.insert_if_absent(&holder).await.unwrap());
+        let columns = "SELECT HEX(owner), fence, holder, acquired_at, released_at, expires_at FROM {t}";
+        type Columns = (String, i64, String, i64, Option<i64>, i64);
+        let before: Vec<Columns> = database.rows(columns).await;
+        let other =
+            InsertRequest::new(id("job"), OwnerToken::mint().unwrap(), Ttl::NEVER, HolderText::new("x").unwrap());
+        assert!(matches!(store.insert_if_absent(&other).await.unwrap(), Inserted::Held(_)));
+        assert_eq!(database.rows::<Columns>(columns).await, before);
+    }
+}
+
+/// The judgement under the row's lock, without the plain read in front: it has to wait for a transaction that has the row,
+/// and finds it taken when it gets it.
+#[tokio::test]
+async fn an_attempt_that_was_let_through_and_overtaken_is_refused() {
+    for database in both() {
+        let store = database.store().await;
+        let first = request("job", MINUTE);
+        granted(store.insert_if_absent(&first).await.unwrap());
+        store.delete(&DeleteRequest::by_owner(id("job"), first.owner)).await.unwrap();
+
+        let mut overtaking = database.connection().await;
+        overtaking.query_drop("START TRANSACTION").await.unwrap();
+        let take = format!("UPDATE {} SET owner = REPEAT('x', 16), expires_at = {}", database.table, i64::MAX);
+        overtaking.query_drop(take).await.unwrap();
+        let before: Option<i64> =
+            overtaking.query_first(format!("SELECT fence FROM {}", database.table)).await.unwrap();
+        let asking = tokio::spawn({
+            let store = store.clone();
+            async move { ask(&store, "job", MINUTE).await.unwrap() }
+        });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        overtaking.query_drop("COMMIT").await.unwrap();
+        assert!(matches!(asking.await.unwrap(), Inserted::Held(_)));
+        assert_eq!(database.rows::<Option<i64>>("SELECT fence FROM {t}").await, [before]);
+    }
+}
+
+/// A renewal to the same value affects no row.
+#[tokio::test]
+async fn a_renewal_that_changes_nothing_is_renewed() {
+    for database in both() {
+        let store = database.store().await;
+        let holder = request("job", MINUTE);
+        granted(store.insert_if_absent(&holder).await.unwrap());
+        for _ in 0..2 {
+            let renewed = store.renew(&RenewRequest::new(id("job"), holder.owner, Ttl::NEVER)).await.unwrap();
+            assert!(matches!(renewed, Renewed::Renewed(_)));
+        }
+    }
+}
+
+/// With `NOW()` a lock acquired from one time zone is expired, or hours too long, in another.
+#[tokio::test]
+async fn sessions_in_other_time_zones_see_the_same_lease() {
+    for database in both() {
+        let name = database.table.to_string();
+        let east = open_hostile(&database.url, name.clone(), "SET SESSION time_zone = '+14:00'").await;
+        let west = open_hostile(&database.url, name, "SET SESSION time_zone = '-12:00'").await;
+        let lease = granted(ask(&east, "job", MINUTE).await.unwrap());
+        let Inserted::Held(holder) = ask(&west, "job", MINUTE).await.unwrap() else { panic!("taken over") };
+        assert!(holder.expires_in.unwrap() <= MINUTE && holder.expires_in.unwrap() > MINUTE / 2);
+        assert_eq!(west.find(&id("job")).await.unwrap().unwrap().expires_at_us, lease.expires_at_us);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_of_the_users_pool_is_given_back_as_it_was() {
+    for (database, isolation) in both().into_iter().zip(["tx_isolation", "transaction_isolation"]) {
+        let set = format!(
+            "SET SESSION autocommit = 0, sql_mode = 'PIPES_AS_CONCAT', innodb_lock_wait_timeout = 33, \
+             lock_wait_timeout = 44, {isolation} = 'SERIALIZABLE', time_zone = '+05:30'"
+        );
+        let pool = pool_with(&database.url, &set);
+        let read = format!(
+            "SELECT @@autocommit, @@sql_mode, @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@{isolation}, @@time_zone"
+        );
+        type Settings = (i64, String, i64, i64, String, String);
+        let store = MySqlStore::builder().table(database.table.clone()).from_pool(pool.clone()).await.unwrap();
+        granted(ask(&store, "job", MINUTE).await.unwrap());
+        store.delete_many(&[DeleteRequest::by_force(id("job")), DeleteRequest::by_force(id("x"))]).await.unwrap();
+        // An error half-way, too.
+        database.run("RENAME TABLE {t} TO {t}_gone").await;
+        assert!(ask(&store, "job", MINUTE).await.is_err());
+        assert!(
+            store.delete_many(&[DeleteRequest::by_force(id("a")), DeleteRequest::by_force(id("x"))]).await.is_err()
+        );
+        // All that the pool has.
+        let mut connections = Vec::new();
+        for _ in 0..8 {
+            let mut connection = pool.get_conn().await.unwrap();
+            let settings: Settings = connection.query_first(&read).await.unwrap().unwrap();
+            let expected = (0, "PIPES_AS_CONCAT".into(), 33, 44, "SERIALIZABLE".to_owned(), "+05:30".to_owned());
+            assert_eq!(settings, expected);
+            connections.push(connection);
+        }
+    }
+}
+
+/// With `autocommit = 0` a lock vanished when its connection was closed.
+#[tokio::test]
+async fn what_is_acquired_through_a_pool_without_autocommit_stays() {
+    for database in both() {
+        let pool = pool_with(&database.url, "SET SESSION autocommit = 0");
+        let store = MySqlStore::builder().table(database.table.clone()).from_pool(pool.clone()).await.unwrap();
+        granted(ask(&store, "job", MINUTE).await.unwrap());
+        drop(store);
+        pool.disconnect().await.unwrap();
+        assert!(database.store().await.find(&id("job")).await.unwrap().unwrap().is_taken());
+    }
+}
+
+/// The driver's pool went on while the statement of a dropped future was still waiting in the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_does_not_overtake_the_acquisition_that_was_dropped() {
+    for database in both() {
+        let store = database.store().await;
+        let before = request("job", MINUTE);
+        granted(store.insert_if_absent(&before).await.unwrap());
+        store.delete(&DeleteRequest::by_owner(id("job"), before.owner)).await.unwrap();
+        // Somebody has the row for a moment, so that the acquisition waits in the server.
+        let mut blocking = database.connection().await;
+        blocking.query_drop("START TRANSACTION").await.unwrap();
+        blocking.query_drop(format!("SELECT fence FROM {} FOR UPDATE", database.table)).await.unwrap();
+
+        let dropped = request("job", MINUTE);
+        let acquiring = tokio::time::timeout(Duration::from_millis(200), store.insert_if_absent(&dropped)).await;
+        assert!(acquiring.is_err(), "the acquisition has to be waiting: {acquiring:?}");
+        let release = DeleteRequest::by_owner(id("job"), dropped.owner);
+        let releasing = tokio::spawn({
+            let store = store.clone();
+            async move { store.delete(&release).await }
+        });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        blocking.query_drop("COMMIT").await.unwrap();
+        assert_eq!(releasing.await.unwrap().unwrap(), Deleted::Released);
+        assert!(!store.find(&id("job")).await.unwrap().unwrap().owned);
+        granted(ask(&store, "job", MINUTE).await.unwrap());
+    }
+}
+
+/// Two batches that lock rows in different orders deadlock.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_in_opposite_orders_all_end_well() {
+    for database in both() {
+        let workers: Vec<_> = (0..6)
+            .map(|number| {
+                let (url, table) = (database.url.clone(), database.table.clone());
+                tokio::spawn(async move {
+                    let store = MySqlStore::builder().table(table).pool_size(2).connect(&url).await.unwrap();
+                    for _ in 0..20 {
+                        let mut batch: Vec<_> = (0..20).map(|id| request(&format!("id {id}"), MINUTE)).collect();
+                        if number % 2 == 0 {
+                            batch.reverse();
+                        }
+                        let answers = store.insert_many(&batch).await.unwrap();
+                        let mine =
+                            batch.iter().zip(&answers).filter(|(_, answer)| matches!(answer, Inserted::Granted(_)));
+                        let releases: Vec<_> = mine
+                            .map(|(request, _)| DeleteRequest::by_owner(request.lock_id.clone(), request.owner))
+                            .collect();
+                        let released = store.delete_many(&releases).await.unwrap();
+                        assert!(released.iter().all(|answer| *answer == Deleted::Released));
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fence_at_its_end_is_an_error_and_not_a_smaller_fence() {
+    for database in both() {
+        let store = database.store().await;
+        granted(ask(&store, "job", Duration::from_millis(100)).await.unwrap());
+        until_free(&store, "job").await;
+        database.run(&format!("UPDATE {{t}} SET fence = {}", i64::MAX)).await;
+        let answer = ask(&store, "job", MINUTE).await;
+        assert!(answer.is_err(), "{answer:?}");
+    }
+}
+
+/// A clock that stepped back must not let a released lock rest until it has caught up.
+#[tokio::test]
+async fn a_release_after_a_step_back_of_the_clock_leaves_no_rest() {
+    for database in both() {
+        let store = database.store().await;
+        let holder = request("job", MINUTE);
+        granted(store.insert_if_absent(&holder).await.unwrap());
+        let hour_us = 3_600_000_000_i64;
+        let step =
+            format!("UPDATE {{t}} SET acquired_at = acquired_at + {hour_us}, expires_at = expires_at + {hour_us}");
+        database.run(&step).await;
+        let release = DeleteRequest::by_owner(id("job"), holder.owner);
+        assert_eq!(store.delete(&release).await.unwrap(), Deleted::Released);
+        assert!(!store.find(&id("job")).await.unwrap().unwrap().is_taken());
+    }
+}
+
+/// `wait_timeout`, or an administrator, ends idle connections.
+#[tokio::test]
+async fn connections_that_were_killed_are_replaced() {
+    for database in both() {
+        let store = database.store().await;
+        granted(ask(&store, "one", MINUTE).await.unwrap());
+        let connections = "SELECT id FROM information_schema.processlist WHERE info IS NULL AND time < 10";
+        let _ = connections;
+        let mine: Vec<u64> = database
+            .rows("SELECT id FROM information_schema.processlist WHERE user = 'dbmutex' AND command = 'Sleep'")
+            .await;
+        assert!(!mine.is_empty());
+        // Those of this store cannot be told from those of other tests: the store is made to use one of ours instead.
+        let alone = MySqlStore::builder().table(database.table.clone()).pool_size(1);
+        let pool = pool_with(&database.url, "");
+        let id_of = async || -> u64 {
+            let mut connection = pool.get_conn().await.unwrap();
+            connection.query_first("SELECT CONNECTION_ID()").await.unwrap().unwrap()
+        };
+        let store = alone.from_pool(pool.clone()).await.unwrap();
+        let victim = id_of().await;
+        database.run(&format!("KILL {victim}")).await;
+        granted(ask(&store, "two", MINUTE).await.unwrap());
+        until(async || id_of().await != victim).await;
+    }
+}

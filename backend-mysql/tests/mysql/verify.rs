@@ -1,0 +1,168 @@
+use std::time::{Duration, Instant};
+
+use db_mutex_core::{DbMutex, DeleteRequest, Guard, Inserted, LockStore, StoreErrorKind};
+use db_mutex_mysql::MySqlStore;
+use db_mutex_mysql::mysql_async::prelude::Queryable;
+use db_mutex_mysql::mysql_async::{Conn, IsolationLevel, Transaction, TxOpts};
+
+use crate::database::{Database, MINUTE, ask, both, granted, id, request, until_free};
+
+struct Bench {
+    store: MySqlStore,
+    guard: Guard,
+    mine: Conn,
+    _mutex: DbMutex,
+}
+
+/// A lock that is held for `ttl`, and a connection of the user's own with a table to work on.
+async fn bench(database: &Database, ttl: Duration) -> Bench {
+    let store = database.store().await;
+    let mutex = database.mutex().await;
+    database.run("CREATE TABLE {t}_work (done INTEGER) ENGINE = InnoDB").await;
+    let guard = mutex.lock("job").ttl(ttl).acquire().await.unwrap();
+    Bench { store, guard, mine: database.connection().await, _mutex: mutex }
+}
+
+async fn begin(mine: &mut Conn, isolation: IsolationLevel) -> Transaction<'_> {
+    let mut options = TxOpts::new();
+    options.with_isolation_level(isolation);
+    mine.start_transaction(options).await.unwrap()
+}
+
+const ISOLATIONS: [IsolationLevel; 3] =
+    [IsolationLevel::ReadCommitted, IsolationLevel::RepeatableRead, IsolationLevel::Serializable];
+
+#[tokio::test]
+async fn a_verified_commit_is_protected_beyond_the_lease() {
+    for isolation in ISOLATIONS {
+        for database in both() {
+            let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_millis(300)).await;
+            let mut transaction = begin(&mut mine, isolation).await;
+            assert_eq!(store.verify_in(&mut transaction, &guard).await.unwrap(), guard.fence());
+            until_free(&store, "job").await;
+
+            // The lease is over, but a takeover would have to change what the transaction has locked. It does not wait for
+            // that (a lock wait takes a second at least), and neither does what is asked for beside it.
+            let began = Instant::now();
+            assert!(matches!(ask(&store, "job", MINUTE).await.unwrap(), Inserted::Held(_)));
+            let batch = [request("job", MINUTE), request("later", MINUTE), request("other", MINUTE)];
+            let answers = store.insert_many(&batch).await.unwrap();
+            let shape: Vec<_> = answers.iter().map(|answer| matches!(answer, Inserted::Granted(_))).collect();
+            assert_eq!(shape, [false, true, true]);
+            assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+
+            transaction.query_drop(format!("INSERT INTO {}_work VALUES (1)", database.table)).await.unwrap();
+            transaction.commit().await.unwrap();
+            assert!(granted(ask(&store, "job", MINUTE).await.unwrap()).fence > guard.fence());
+        }
+    }
+}
+
+#[tokio::test]
+async fn renewals_go_on_beside_a_verified_transaction() {
+    for isolation in ISOLATIONS {
+        for database in both() {
+            let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_secs(20)).await;
+            let mut transaction = begin(&mut mine, isolation).await;
+            store.verify_in(&mut transaction, &guard).await.unwrap();
+            let began = Instant::now();
+            guard.extend(MINUTE).await.unwrap();
+            assert!(began.elapsed() < Duration::from_secs(1), "the renewal waited for the transaction");
+            // And the transaction, whose snapshot is older than the renewal, verifies by the renewed lease.
+            store.verify_in(&mut transaction, &guard).await.unwrap();
+            transaction.commit().await.unwrap();
+            guard.release().await.unwrap();
+        }
+    }
+}
+
+/// At READ COMMITTED on both; what sorts just before the lock is held up on MariaDB at REPEATABLE READ.
+#[tokio::test]
+async fn a_verified_transaction_does_not_hold_up_other_locks() {
+    for database in both() {
+        let Bench { store, guard, mut mine, .. } = bench(&database, MINUTE).await;
+        let earlier = request("iob", MINUTE);
+        granted(store.insert_if_absent(&earlier).await.unwrap());
+        let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
+        store.verify_in(&mut transaction, &guard).await.unwrap();
+        let began = Instant::now();
+        for neighbour in ["jo", "joa", "job ", "job1", "joc"] {
+            granted(ask(&store, neighbour, MINUTE).await.unwrap());
+        }
+        store.delete(&DeleteRequest::by_owner(id("iob"), earlier.owner)).await.unwrap();
+        granted(ask(&store, "iob", MINUTE).await.unwrap());
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        transaction.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stale_holder_cannot_verify() {
+    for isolation in ISOLATIONS {
+        for database in both() {
+            let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_millis(200)).await;
+            let mut transaction = begin(&mut mine, isolation).await;
+            // A snapshot in which the lock is still held.
+            let work = format!("SELECT count(*) FROM {}_work", database.table);
+            transaction.query_drop(work).await.unwrap();
+            until_free(&store, "job").await;
+            granted(ask(&store, "job", MINUTE).await.unwrap());
+            let error = store.verify_in(&mut transaction, &guard).await.unwrap_err();
+            assert!(error.is_timed_out(), "{error:?}");
+            transaction.rollback().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_ended_lease_cannot_be_verified_even_if_nobody_took_it() {
+    for database in both() {
+        let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_millis(200)).await;
+        until_free(&store, "job").await;
+        let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
+        assert!(store.verify_in(&mut transaction, &guard).await.unwrap_err().is_timed_out());
+        transaction.rollback().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lock_released_by_force_cannot_be_verified() {
+    for database in both() {
+        let Bench { store, guard, mut mine, .. } = bench(&database, MINUTE).await;
+        store.delete(&DeleteRequest::by_force(id("job"))).await.unwrap();
+        let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
+        assert!(store.verify_in(&mut transaction, &guard).await.unwrap_err().is_timed_out());
+        transaction.rollback().await.unwrap();
+    }
+}
+
+/// It cannot be given back under the transaction that counts on it: an error, and not "it was not held".
+#[tokio::test]
+async fn a_release_before_the_commit_is_busy_and_not_lost() {
+    for database in both() {
+        let Bench { guard, mut mine, .. } = bench(&database, MINUTE).await;
+        let impatient = MySqlStore::builder().table(database.table.clone()).statement_timeout(Duration::from_secs(3));
+        let impatient = impatient.connect(&database.url).await.unwrap();
+        let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
+        impatient.verify_in(&mut transaction, &guard).await.unwrap();
+        let error = impatient.delete(&DeleteRequest::by_owner(id("job"), *guard.owner())).await.unwrap_err();
+        assert!(matches!(error.kind(), StoreErrorKind::Busy | StoreErrorKind::Unavailable), "{error:?}");
+        transaction.commit().await.unwrap();
+        guard.release().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_text_for_other_drivers_verifies_too() {
+    for database in both() {
+        let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_millis(300)).await;
+        let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
+        let parameters = (guard.lock_id().as_str().as_bytes(), guard.owner().as_bytes().as_slice());
+        let now: Option<i64> = transaction.exec_first(store.verify_sql(), parameters).await.unwrap();
+        assert!(now.is_some_and(|now| now < guard.lease().expires_at_us));
+        until_free(&store, "job").await;
+        assert!(matches!(ask(&store, "job", MINUTE).await.unwrap(), Inserted::Held(_)));
+        transaction.commit().await.unwrap();
+        granted(ask(&store, "job", MINUTE).await.unwrap());
+    }
+}
