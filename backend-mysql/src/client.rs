@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use db_mutex_core::{StoreError, StoreErrorKind};
 use mysql_async::prelude::Queryable;
@@ -10,6 +10,9 @@ use crate::session::Session;
 /// How often a request is sent again after the server has rolled it back, and after a connection broke.
 const CONFLICTS: u32 = 20;
 const LOSSES: u32 = 4;
+
+/// What the session's `innodb_lock_wait_timeout` of 1 s comes to at most, for InnoDB looks once a second.
+const LONGEST_LOCK_WAIT: Duration = Duration::from_millis(2_500);
 
 /// Sends requests through the pool, and sends them again where that is safe: all of ours are, because of the owner token.
 #[derive(Clone)]
@@ -64,6 +67,7 @@ impl Client {
     }
 
     async fn send_patiently(&self, statements: &[String], transaction: bool) -> Result<Reply, StoreError> {
+        let began = Instant::now();
         let (mut conflicts, mut losses, mut may_be_a_repeat) = (0, 0, false);
         loop {
             let (error, sent) = match self.pool.get_conn().await {
@@ -74,7 +78,8 @@ impl Client {
                 Err(error) => (error, false),
             };
             let pause = match failure_of(&error) {
-                Failure::RolledBack if conflicts < CONFLICTS => {
+                // Not where the timeout could cut the next attempt off while it waits in the server, to be done after all.
+                Failure::RolledBack if conflicts < CONFLICTS && began.elapsed() + LONGEST_LOCK_WAIT < self.timeout => {
                     conflicts += 1;
                     jitter(Duration::from_millis(1 << conflicts.min(5)))
                 }

@@ -3,13 +3,22 @@
 #[path = "servers/mod.rs"]
 mod servers;
 
+use db_mutex_core::TableName;
+use db_mutex_mysql::MySqlStore;
+
+/// A store with a table of that name.
+async fn open(url: &str, namespace: String) -> MySqlStore {
+    let table = TableName::new(namespace).expect("a namespace can name a table");
+    MySqlStore::builder().table(table).pool_size(8).connect(url).await.expect("the server can be used")
+}
+
 mod mariadb {
-    use crate::servers::{MARIADB, open};
+    use crate::{open, servers::MARIADB};
     db_mutex_conformance::suite!(|namespace| open(&MARIADB, namespace));
 }
 
 mod mysql {
-    use crate::servers::{MYSQL, open};
+    use crate::{open, servers::MYSQL};
     db_mutex_conformance::suite!(|namespace| open(&MYSQL, namespace));
 }
 

@@ -65,18 +65,15 @@ async fn alone(name: &'static str) {
 async fn refused_attempts_write_no_redo(name: &str, database: &Database) {
     let store = database.store().await;
     granted(ask(&store, "held", MINUTE).await.unwrap());
-    // The server's own writes, such as statistics of a new table, are not ours.
-    let quiet = async || {
+    // The server writes on its own account too, now and then; what an attempt writes would be in every one of the rounds.
+    let mut rounds = Vec::new();
+    for _ in 0..10 {
         let before = database.status("Innodb_os_log_written").await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        database.status("Innodb_os_log_written").await == before
-    };
-    until(quiet).await;
-    let before = database.status("Innodb_os_log_written").await;
-    for _ in 0..1_000 {
-        assert!(matches!(ask(&store, "held", MINUTE).await.unwrap(), Inserted::Held(_)));
+        for _ in 0..100 {
+            assert!(matches!(ask(&store, "held", MINUTE).await.unwrap(), Inserted::Held(_)));
+        }
+        rounds.push(database.status("Innodb_os_log_written").await - before);
     }
-    let refused = database.status("Innodb_os_log_written").await - before;
     let before = database.status("Innodb_os_log_written").await;
     for _ in 0..100 {
         let request = request("free", MINUTE);
@@ -84,9 +81,10 @@ async fn refused_attempts_write_no_redo(name: &str, database: &Database) {
         store.delete(&DeleteRequest::by_owner(request.lock_id.clone(), request.owner)).await.unwrap();
     }
     let granted = database.status("Innodb_os_log_written").await - before;
-    println!("{name}: 1000 refused attempts wrote {refused} bytes of redo; 100 acquisitions and releases {granted}");
-    assert!(refused < 20_000, "{name}: 1000 refused attempts wrote {refused} bytes of redo");
-    assert!(granted > refused, "{name}: what is measured does not count redo");
+    println!("{name}: bytes of redo in 10 rounds of 100 refused attempts: {rounds:?}; of 100 pairs: {granted}");
+    let least = rounds.iter().min().copied().unwrap_or(u64::MAX);
+    assert!(least < 2_000, "{name}: 100 refused attempts write {least} bytes of redo at least");
+    assert!(granted > 10 * least, "{name}: what is measured does not count redo");
 }
 
 async fn all_go_on_after_the_server_was_killed(server: &Server, database: &Arc<Database>) {

@@ -1,6 +1,8 @@
 //! What is special about MySQL and MariaDB: what is refused when a store is opened, the traps of InnoDB and of the driver,
 //! and transactions of the user's own. The contract itself is shown by the conformance suite.
 
+#![allow(clippy::unwrap_used, reason = "what a test does not expect ends it")]
+
 #[path = "../servers/mod.rs"]
 mod servers;
 

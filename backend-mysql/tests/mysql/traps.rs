@@ -74,7 +74,7 @@ async fn a_renewal_that_changes_nothing_is_renewed() {
 async fn sessions_in_other_time_zones_see_the_same_lease() {
     for database in both() {
         let name = database.table.to_string();
-        let east = open_hostile(&database.url, name.clone(), "SET SESSION time_zone = '+14:00'").await;
+        let east = open_hostile(&database.url, name.clone(), "SET SESSION time_zone = '+13:00'").await;
         let west = open_hostile(&database.url, name, "SET SESSION time_zone = '-12:00'").await;
         let lease = granted(ask(&east, "job", MINUTE).await.unwrap());
         let Inserted::Held(holder) = ask(&west, "job", MINUTE).await.unwrap() else { panic!("taken over") };
@@ -223,16 +223,7 @@ async fn a_release_after_a_step_back_of_the_clock_leaves_no_rest() {
 #[tokio::test]
 async fn connections_that_were_killed_are_replaced() {
     for database in both() {
-        let store = database.store().await;
-        granted(ask(&store, "one", MINUTE).await.unwrap());
-        let connections = "SELECT id FROM information_schema.processlist WHERE info IS NULL AND time < 10";
-        let _ = connections;
-        let mine: Vec<u64> = database
-            .rows("SELECT id FROM information_schema.processlist WHERE user = 'dbmutex' AND command = 'Sleep'")
-            .await;
-        assert!(!mine.is_empty());
-        // Those of this store cannot be told from those of other tests: the store is made to use one of ours instead.
-        let alone = MySqlStore::builder().table(database.table.clone()).pool_size(1);
+        let alone = MySqlStore::builder().table(database.table.clone());
         let pool = pool_with(&database.url, "");
         let id_of = async || -> u64 {
             let mut connection = pool.get_conn().await.unwrap();

@@ -22,13 +22,7 @@ fn url_of(server: &str, variable: &str) -> String {
     String::from_utf8(output.stdout).expect("a URL is text").trim().to_owned()
 }
 
-/// A store with a table of that name.
-pub(crate) async fn open(url: &str, namespace: String) -> MySqlStore {
-    let table = TableName::new(namespace).expect("a namespace can name a table");
-    MySqlStore::builder().table(table).pool_size(8).connect(url).await.expect("the server can be used")
-}
-
-/// The same on a pool of somebody else's, who runs `session` on each connection.
+/// A store with a table of that name, on a pool of somebody else's, who runs `session` on each connection.
 pub(crate) async fn open_hostile(url: &str, namespace: String, session: &str) -> MySqlStore {
     let table = TableName::new(namespace).expect("a namespace can name a table");
     let pool = pool_with(url, session);
