@@ -193,3 +193,18 @@ fn back_in_order<A>(order: &[usize], answers: Vec<A>) -> Vec<A> {
     numbered.sort_unstable_by_key(|(at, _)| **at);
     numbered.into_iter().map(|(_, answer)| answer).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In the order of the requests, two batches would lock rows in different orders, and deadlock.
+    #[test]
+    fn rows_are_locked_in_the_order_of_their_ids_and_answered_in_that_of_the_requests() {
+        let requests = ["c", "a", "d", "b"].map(|id| LockId::new(id).unwrap());
+        let order = order_of(&requests, |id| id);
+        let locked: Vec<_> = order.iter().map(|at| requests[*at].as_str()).collect();
+        assert_eq!(locked, ["a", "b", "c", "d"]);
+        assert_eq!(back_in_order(&order, locked), ["c", "a", "d", "b"]);
+    }
+}

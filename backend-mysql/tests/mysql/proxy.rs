@@ -1,7 +1,8 @@
 //! A way to the server that can be watched, and broken.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +16,8 @@ pub(crate) struct Proxy {
 struct State {
     /// Whether the next thing that the server says is lost, and the connection with it.
     losing: AtomicBool,
+    /// For how many milliseconds the next thing that the client says is held back.
+    delaying: AtomicU64,
     /// How often the client has spoken after the server.
     round_trips: AtomicUsize,
 }
@@ -41,6 +44,10 @@ impl Proxy {
         self.state.losing.store(true, Ordering::SeqCst);
     }
 
+    pub(crate) fn delay_the_next_request(&self, milliseconds: u64) {
+        self.state.delaying.store(milliseconds, Ordering::SeqCst);
+    }
+
     /// The round trips since the last question.
     pub(crate) fn round_trips(&self) -> usize {
         self.state.round_trips.swap(0, Ordering::SeqCst)
@@ -58,6 +65,8 @@ impl State {
                         self.round_trips.fetch_add(1, Ordering::SeqCst);
                         clients_turn = false;
                     }
+                    let delay = self.delaying.swap(0, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(delay)).await;
                     server.write_all(&said[..bytes]).await.unwrap();
                 }
                 Ok(bytes @ 1..) = server.read(&mut answered) => {

@@ -59,6 +59,27 @@ async fn a_release_whose_reply_was_lost_is_an_error_and_not_a_lost_lock() {
     }
 }
 
+/// The driver's pool went on, on another connection, while the statement of a dropped future was still on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_does_not_overtake_a_dropped_acquisition_that_is_on_its_way() {
+    for database in both() {
+        let proxy = Proxy::to(&database.url).await;
+        let store = MySqlStore::builder().table(database.table.clone()).pool_size(2).connect(&proxy.url).await.unwrap();
+        // Both connections are open, so that the release could go at once.
+        let (one, two) = tokio::join!(ask(&store, "one", MINUTE), ask(&store, "two", MINUTE));
+        granted(one.unwrap());
+        granted(two.unwrap());
+
+        let dropped = request("job", MINUTE);
+        proxy.delay_the_next_request(500);
+        let acquiring = tokio::time::timeout(Duration::from_millis(100), store.insert_if_absent(&dropped)).await;
+        assert!(acquiring.is_err(), "the acquisition has to be on its way: {acquiring:?}");
+        let release = DeleteRequest::by_owner(id("job"), dropped.owner);
+        assert_eq!(store.delete(&release).await.unwrap(), Deleted::Released);
+        granted(ask(&store, "job", MINUTE).await.unwrap());
+    }
+}
+
 #[tokio::test]
 async fn each_operation_is_one_round_trip_and_a_takeover_two() {
     for database in both() {

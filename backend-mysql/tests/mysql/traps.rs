@@ -8,7 +8,7 @@ use db_mutex_core::{
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::Queryable;
 
-use crate::database::{MINUTE, ask, both, granted, id, request, until, until_free};
+use crate::database::{MINUTE, ask, both, granted, id, request, until, until_free, waits_for_no_lock};
 use crate::servers::{open_hostile, pool_with};
 
 /// Assigned in another order, `expires_at` first, a refused attempt prolonged the holder's lease.
@@ -25,6 +25,24 @@ async fn a_refused_attempt_leaves_every_column_alone() {
             InsertRequest::new(id("job"), OwnerToken::mint().unwrap(), Ttl::NEVER, HolderText::new("x").unwrap());
         assert!(matches!(store.insert_if_absent(&other).await.unwrap(), Inserted::Held(_)));
         assert_eq!(database.rows::<Columns>(columns).await, before);
+    }
+}
+
+/// An upsert locks the row before it finds that it has nothing to do.
+#[tokio::test]
+async fn a_refused_attempt_locks_nothing() {
+    for database in both() {
+        let store = database.store().await;
+        granted(ask(&store, "job", MINUTE).await.unwrap());
+        let mut other = database.connection().await;
+        other.query_drop("START TRANSACTION").await.unwrap();
+        other.query_drop(format!("SELECT fence FROM {} FOR UPDATE", database.table)).await.unwrap();
+        waits_for_no_lock(async |_| {
+            assert!(matches!(ask(&store, "job", MINUTE).await.unwrap(), Inserted::Held(_)));
+            assert!(matches!(store.insert_many(&[request("job", MINUTE)]).await.unwrap()[0], Inserted::Held(_)));
+        })
+        .await;
+        other.query_drop("COMMIT").await.unwrap();
     }
 }
 
