@@ -1,8 +1,8 @@
 use db_mutex_core::{StoreError, StoreErrorKind as Kind, TableName};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error};
+use mysql_async::{Conn, Error, Row, Value};
 
-use crate::client::query;
+use crate::client::{Answer, query};
 use crate::error::store_error;
 use crate::row::{first, number, text};
 use crate::sql::Sql;
@@ -135,25 +135,12 @@ async fn check_table(connection: &mut Conn, table: &TableName) -> Result<(), Sto
     let mut answers = query(connection, &[&columns, &keys]).await.map_err(store_error)?;
     let keys = answers.pop().map(|answer| answer.rows).unwrap_or_default();
     let columns = rows_of(answers);
-    let mut names = Vec::new();
-    let mut ours = columns.len() == COLUMNS.len();
-    for (row, (name, kind, bytes, nullable)) in columns.into_iter().zip(
-        COLUMNS.iter().map(Some).chain(std::iter::repeat(None)).map(|c| c.copied().unwrap_or(("", "", None, false))),
-    ) {
-        let mut values = row.unwrap().into_iter();
-        let mut next = || values.next().and_then(text);
-        let found = next().unwrap_or_default();
-        ours &= found == name && next().as_deref() == Some(kind);
-        let octets = next().and_then(|octets| octets.parse().ok());
-        ours &= bytes.is_none() || bytes == octets;
-        ours &= next().as_deref() == Some(if nullable { "YES" } else { "NO" });
-        ours &= next().as_deref() == Some("0");
-        names.push(found);
-    }
+    let found: Vec<_> = columns.into_iter().map(Column::read).collect();
+    let ours = found.len() == COLUMNS.len() && found.iter().zip(COLUMNS).all(|(found, ours)| found.is(*ours));
     if !ours {
         let message = format!(
             "table `{table}` is not db-mutex's (its columns are {}); choose another table name",
-            names.join(", ")
+            found.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
         );
         return Err(StoreError::new(Kind::Schema, message));
     }
@@ -169,6 +156,38 @@ async fn check_table(connection: &mut Conn, table: &TableName) -> Result<(), Sto
         return Err(StoreError::new(Kind::Schema, message));
     }
     Ok(())
+}
+
+/// A column as the server describes it.
+struct Column {
+    name: String,
+    kind: String,
+    bytes: Option<i64>,
+    nullable: bool,
+    unsigned: bool,
+}
+
+impl Column {
+    fn read(row: Row) -> Self {
+        let mut values = row.unwrap().into_iter();
+        let mut next = || values.next().unwrap_or(Value::NULL);
+        Self {
+            name: text(next()).unwrap_or_default(),
+            kind: text(next()).unwrap_or_default(),
+            bytes: number(next()),
+            nullable: text(next()).as_deref() == Some("YES"),
+            unsigned: number(next()) != Some(0),
+        }
+    }
+
+    fn is(&self, (name, kind, bytes, nullable): (&str, &str, Option<i64>, bool)) -> bool {
+        let signed_or_bytes = bytes.is_some() || !self.unsigned;
+        self.name == name
+            && self.kind == kind
+            && (bytes.is_none() || self.bytes == bytes)
+            && self.nullable == nullable
+            && signed_or_bytes
+    }
 }
 
 /// A trigger can change what is inserted. The server shows it only to users that have the right TRIGGER.
@@ -206,6 +225,6 @@ async fn engine(connection: &mut Conn, table: &TableName) -> Result<Option<Strin
     Ok(text(first(rows_of(query(connection, &[&select]).await.map_err(store_error)?))))
 }
 
-fn rows_of(mut answers: Vec<crate::client::Answer>) -> Vec<mysql_async::Row> {
+fn rows_of(mut answers: Vec<Answer>) -> Vec<Row> {
     answers.pop().map(|answer| answer.rows).unwrap_or_default()
 }

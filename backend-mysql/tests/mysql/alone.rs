@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{DeleteRequest, Inserted, LockStore};
+use db_mutex_conformance::CASES;
+use db_mutex_core::{DeleteRequest, Inserted, LockStore, TableName};
+use db_mutex_mysql::MySqlStore;
 
 use crate::database::{Database, MINUTE, ask, granted, request, until};
 
@@ -58,7 +60,51 @@ async fn alone(name: &'static str) {
     let server = Server::start(name);
     let database = Arc::new(Database::new(&server.script("url")));
     refused_attempts_write_no_redo(name, &database).await;
+    the_suite_passes_with_hostile_defaults(name, &database).await;
     all_go_on_after_the_server_was_killed(&server, &database).await;
+}
+
+/// As `conformance.rs` does on a user's pool, here for connections of the store's own: the server itself has the defaults.
+async fn the_suite_passes_with_hostile_defaults(name: &str, database: &Arc<Database>) {
+    let (isolation, mode) = match name {
+        "mariadb" => ("tx_isolation", "SIMULTANEOUS_ASSIGNMENT"),
+        _ => ("transaction_isolation", ""),
+    };
+    let defaults = format!(
+        "SET GLOBAL autocommit = 0, sql_mode = '{mode}', {isolation} = 'SERIALIZABLE', time_zone = '+05:30', \
+         innodb_lock_wait_timeout = 50, collation_server = 'utf8mb4_general_ci'"
+    );
+    database.run(&defaults).await;
+    let url = database.url.clone();
+    let failed = tokio::task::spawn_blocking(move || {
+        let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while let Some(case) = CASES.get(next.fetch_add(1, Ordering::SeqCst)) {
+                        let url = url.clone();
+                        let run = || {
+                            case.run(move |namespace| {
+                                let url = url.clone();
+                                async move {
+                                    let table = TableName::new(namespace).unwrap();
+                                    MySqlStore::builder().table(table).connect(&url).await.unwrap()
+                                }
+                            });
+                        };
+                        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+                            failed.lock().unwrap().push(case.name);
+                        }
+                    }
+                });
+            }
+        });
+        failed.into_inner().unwrap()
+    })
+    .await
+    .unwrap();
+    println!("{name}: {} cases with the hostile defaults of the server, {} failed", CASES.len(), failed.len());
+    assert!(failed.is_empty(), "with hostile defaults of the server these fail: {failed:?}");
 }
 
 /// An attempt that locks the row first writes some hundred bytes, and with binary logs waits for the disk.
