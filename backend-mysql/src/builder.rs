@@ -2,7 +2,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use db_mutex_core::{StoreError, StoreErrorKind, TableName};
-use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Pool};
 
 use crate::MySqlStore;
@@ -84,24 +83,10 @@ impl MySqlStoreBuilder {
     pub async fn from_pool(self, pool: Pool) -> Result<MySqlStore, StoreError> {
         let opening = async {
             let mut connection = pool.get_conn().await.map_err(store_error)?;
-            let variables = "SHOW VARIABLES LIKE 'transaction_isolation'";
-            let modern = text(first(
-                query(&mut connection, &[variables])
-                    .await
-                    .map_err(store_error)?
-                    .pop()
-                    .map(|answer| answer.rows)
-                    .unwrap_or_default(),
-            ));
-            let session = Session::borrowed(modern.is_some());
-            let (before, behind) = session.around();
-            let (before, behind) = (before.join("; "), behind.join("; "));
-            connection.query_drop(before).await.map_err(store_error)?;
-            let prepared = self.prepare(&mut connection).await;
-            if connection.query_drop(behind).await.is_err() {
-                let _ = connection.disconnect().await;
-            }
-            prepared?;
+            let variables = query(&mut connection, &["SHOW VARIABLES LIKE 'transaction_isolation'"]).await;
+            let modern = variables.map_err(store_error)?.iter().any(|answer| !answer.rows.is_empty());
+            let session = Session::borrowed(modern);
+            session.on(connection, async |connection| self.prepare(connection).await).await?;
             Ok(session)
         };
         let session = within(self.statement_timeout, opening).await?;

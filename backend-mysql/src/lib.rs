@@ -141,8 +141,9 @@ impl MySqlStore {
     /// # Cancellation safety
     /// When the future is dropped the table may have been created.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let mut connection = self.operations.client.pool.get_conn().await.map_err(error::store_error)?;
-        migrate::migrate(&mut connection, &self.table).await
+        let client = &self.operations.client;
+        let connection = client.pool.get_conn().await.map_err(error::store_error)?;
+        client.session.on(connection, async |connection| migrate::migrate(connection, &self.table).await).await
     }
 
     /// The SQL that creates the table, for people whose administrator does so.

@@ -181,12 +181,11 @@ impl Column {
     }
 
     fn is(&self, (name, kind, bytes, nullable): (&str, &str, Option<i64>, bool)) -> bool {
-        let signed_or_bytes = bytes.is_some() || !self.unsigned;
         self.name == name
             && self.kind == kind
             && (bytes.is_none() || self.bytes == bytes)
             && self.nullable == nullable
-            && signed_or_bytes
+            && !self.unsigned
     }
 }
 

@@ -1,3 +1,9 @@
+use db_mutex_core::StoreError;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use crate::error::store_error;
+
 /// Says what a connection has to be set to, and how a borrowed one gets its own settings back.
 ///
 /// `autocommit`, or an acquired lock vanishes with the connection; strict, or values are cut to fit; READ COMMITTED, or
@@ -43,6 +49,23 @@ impl Session {
             Self::Own => (Vec::new(), Vec::new()),
             Self::Borrowed { save, restore } => (vec![save, SETTINGS[0], SETTINGS[1]], vec![restore]),
         }
+    }
+
+    /// Does some work on a connection that is set as it has to be, and gives it its own settings back.
+    pub(crate) async fn on<T>(
+        &self,
+        mut connection: Conn,
+        work: impl AsyncFnOnce(&mut Conn) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let (before, behind) = self.around();
+        if !before.is_empty() {
+            connection.query_drop(before.join("; ")).await.map_err(store_error)?;
+        }
+        let done = work(&mut connection).await;
+        if !behind.is_empty() && connection.query_drop(behind.join("; ")).await.is_err() {
+            let _ = connection.disconnect().await;
+        }
+        done
     }
 
     /// What makes a connection usable again after a request has failed half-way; `None` when nothing has to be done.

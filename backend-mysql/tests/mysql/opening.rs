@@ -134,6 +134,20 @@ async fn twenty_may_open_a_new_table_at_once() {
     }
 }
 
+/// Without autocommit the record of the version would be rolled back.
+#[tokio::test]
+async fn a_migration_through_a_pool_without_autocommit_stays() {
+    for database in both() {
+        let pool = pool_with(&database.url, "SET SESSION autocommit = 0");
+        let store = MySqlStore::builder().table(database.table.clone()).from_pool(pool.clone()).await.unwrap();
+        database.run("DELETE FROM {t}_versions").await;
+        store.migrate().await.unwrap();
+        drop(store);
+        pool.disconnect().await.unwrap();
+        assert_eq!(database.rows::<i64>("SELECT version FROM {t}_versions").await, [1]);
+    }
+}
+
 #[tokio::test]
 async fn the_longest_name_of_a_table_has_room() {
     for database in both() {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use db_mutex_core::{
-    DeleteRequest, Deleted, HolderText, InsertRequest, Inserted, LockStore, OwnerToken, RenewRequest, Renewed, Ttl,
+    DeleteRequest, Deleted, HolderText, InsertRequest, Inserted, ListFilter, LockStore, OwnerToken, RenewRequest,
+    Renewed, Ttl,
 };
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::Queryable;
@@ -205,6 +206,26 @@ async fn batches_in_opposite_orders_all_end_well() {
         for worker in workers {
             worker.await.unwrap();
         }
+    }
+}
+
+/// More than go into one statement, and more than a purge removes at a time.
+#[tokio::test]
+async fn thousands_are_acquired_released_and_purged() {
+    for database in both() {
+        let store = database.store().await;
+        let many: Vec<_> = (0..2_500).map(|number| request(&format!("job {number}"), MINUTE)).collect();
+        let answers = store.insert_many(&many).await.unwrap();
+        assert!(answers.iter().all(|answer| matches!(answer, Inserted::Granted(_))));
+        let releases: Vec<_> = many[..2_300]
+            .iter()
+            .map(|request| DeleteRequest::by_owner(request.lock_id.clone(), request.owner))
+            .collect();
+        let released = store.delete_many(&releases).await.unwrap();
+        assert!(released.iter().all(|answer| *answer == Deleted::Released));
+        assert_eq!(store.purge_expired(MINUTE).await.unwrap(), 0);
+        assert_eq!(store.purge_expired(Duration::ZERO).await.unwrap(), 2_300);
+        assert_eq!(store.list(&ListFilter::all()).await.unwrap().len(), 200);
     }
 }
 
