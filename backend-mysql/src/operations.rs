@@ -10,11 +10,12 @@ use crate::client::{Client, Reply};
 use crate::row::{Found, bytes};
 use crate::sql::Sql;
 
-/// As many as go into one statement: 8 KB each at most, where a server takes 16 MB unless it is told otherwise.
-const CHUNK: usize = 1_000;
+/// As many as go into one statement: 8 KB each at most, where a server takes 16 MB unless it is told otherwise; and below the
+/// 1000 values from which on MariaDB makes a join of a list.
+const CHUNK: usize = 500;
 
 /// How many of the dead a purge removes at a time, so that none of its statements takes long.
-const PURGED_AT_ONCE: usize = 1_000;
+const PURGED_AT_ONCE: usize = 500;
 
 /// The operations of the contract, each a round trip.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::Queryable;
 
 use crate::database::{MINUTE, ask, both, granted, id, request, until, until_free, waits_for_no_lock};
-use crate::servers::{open_hostile, pool_with};
+use crate::servers::{open_hostile, pool_of, pool_with};
 
 /// Assigned in another order, `expires_at` first, a refused attempt prolonged the holder's lease.
 #[tokio::test]
@@ -206,6 +206,40 @@ async fn batches_in_opposite_orders_all_end_well() {
         for worker in workers {
             worker.await.unwrap();
         }
+    }
+}
+
+/// A plan that reads the whole table is seen by the rows that the server reads.
+#[tokio::test]
+async fn many_ids_are_found_without_reading_the_whole_table() {
+    for database in both() {
+        let pool = pool_of(1, &database.url, "");
+        let store = MySqlStore::builder().table(database.table.clone()).from_pool(pool.clone()).await.unwrap();
+        let digits = (0..10).map(|digit| format!("SELECT {digit} AS i")).collect::<Vec<_>>().join(" UNION ALL ");
+        let tables = ["a", "b", "c", "d", "e"].map(|name| format!("({digits}) AS {name}")).join(", ");
+        let others = "CONCAT('other ', a.i, b.i, c.i, d.i, e.i), NULL, 5, 'h', 1, 2, 2";
+        let fill = format!("INSERT INTO {{t}} SELECT {others} FROM {tables}");
+        database.run(&fill).await;
+        let many: Vec<_> = (0..1_200).map(|number| request(&format!("job {number}"), MINUTE)).collect();
+        // Of this very session, which the pool's one connection is.
+        let rows_read = async || -> u64 {
+            let mut connection = pool.get_conn().await.unwrap();
+            let rows: Vec<(String, u64)> = connection
+                .query("SHOW SESSION STATUS WHERE variable_name IN ('Handler_read_rnd_next', 'Handler_read_next')")
+                .await
+                .unwrap();
+            rows.iter().map(|(_, count)| count).sum()
+        };
+        let before = rows_read().await;
+        store.insert_many(&many).await.unwrap();
+        let renewals: Vec<_> =
+            many.iter().map(|request| RenewRequest::new(request.lock_id.clone(), request.owner, Ttl::NEVER)).collect();
+        store.renew_many(&renewals).await.unwrap();
+        let releases: Vec<_> =
+            many.iter().map(|request| DeleteRequest::by_owner(request.lock_id.clone(), request.owner)).collect();
+        store.delete_many(&releases).await.unwrap();
+        let read = rows_read().await - before;
+        assert!(read < 50_000, "{read} rows were read for 1200 locks beside 100000 others");
     }
 }
 

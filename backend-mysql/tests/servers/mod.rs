@@ -29,11 +29,16 @@ pub(crate) async fn open_hostile(url: &str, namespace: String, session: &str) ->
     MySqlStore::builder().table(table).from_pool(pool).await.expect("the server can be used")
 }
 
-/// A user's pool: the session is set up once a connection, and never reset.
+/// A user's pool.
 pub(crate) fn pool_with(url: &str, session: &str) -> Pool {
+    pool_of(8, url, session)
+}
+
+/// A user's pool of some connections: the session is set up once for each, and never reset.
+pub(crate) fn pool_of(connections: usize, url: &str, session: &str) -> Pool {
     let opts = Opts::from_url(url).expect("the test's URL is valid");
     let pool = PoolOpts::new()
-        .with_constraints(PoolConstraints::new(8, 8).expect("8 is not below 8"))
+        .with_constraints(PoolConstraints::new(connections, connections).expect("a number is not below itself"))
         .with_reset_connection(false);
     let opts = OptsBuilder::from_opts(opts).prefer_socket(false).pool_opts(pool).client_found_rows(true);
     Pool::new(if session.is_empty() { opts } else { opts.init(vec![session]) })
