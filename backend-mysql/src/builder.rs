@@ -8,7 +8,7 @@ use crate::MySqlStore;
 use crate::client::{Client, query};
 use crate::connect::first_connection;
 use crate::error::store_error;
-use crate::migrate::{check, migrate};
+use crate::migrate::{check, is_migrated, migrate};
 use crate::operations::Operations;
 use crate::row::{first, text};
 use crate::session::Session;
@@ -21,13 +21,14 @@ use crate::url::Url;
 #[must_use = "a builder does nothing until `connect` or `from_pool` is called"]
 pub struct MySqlStoreBuilder {
     table: TableName,
+    migrate: bool,
     pool_size: usize,
     statement_timeout: Duration,
 }
 
 impl Default for MySqlStoreBuilder {
     fn default() -> Self {
-        Self { table: TableName::default(), pool_size: 8, statement_timeout: Duration::from_secs(10) }
+        Self { table: TableName::default(), migrate: true, pool_size: 8, statement_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -35,6 +36,12 @@ impl MySqlStoreBuilder {
     /// The name of the table. Default: `db_mutex_locks`.
     pub fn table(mut self, table: TableName) -> Self {
         self.table = table;
+        self
+    }
+
+    /// Whether a table that is missing or old is created or updated. Default: yes. Otherwise it is an error.
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
         self
     }
 
@@ -98,7 +105,13 @@ impl MySqlStoreBuilder {
         if text(first(database.into_iter().flat_map(|answer| answer.rows).collect())).is_none() {
             return Err(StoreError::new(StoreErrorKind::Config, "the connection has no database; name one"));
         }
-        migrate(connection, &self.table).await?;
+        if self.migrate {
+            migrate(connection, &self.table).await?;
+        } else if !is_migrated(connection, &self.table).await? {
+            let message =
+                "the table is missing or old; run `db-mutex migrate`, or what `db-mutex migrate --print` prints";
+            return Err(StoreError::new(StoreErrorKind::Schema, message));
+        }
         check(connection, &self.table).await
     }
 

@@ -50,7 +50,7 @@ fn record_sql(table: &TableName, version: i64) -> String {
 /// DDL commits by itself, so there is no transaction to do it in: any number of processes may come at once, and take turns
 /// by a lock of the server. Where that does not hold (Galera), each step may be done twice.
 pub(crate) async fn migrate(connection: &mut Conn, table: &TableName) -> Result<(), StoreError> {
-    if version(connection, table).await? == Some(LATEST) {
+    if is_migrated(connection, table).await? {
         return Ok(());
     }
     let name = format!("db_mutex {table}");
@@ -62,6 +62,11 @@ pub(crate) async fn migrate(connection: &mut Conn, table: &TableName) -> Result<
     let migrated = migrate_alone(connection, table).await;
     let unlocked = connection.query_drop(format!("DO RELEASE_LOCK('{name}')")).await.map_err(store_error);
     migrated.and(unlocked)
+}
+
+/// Whether the table is there and up to date (or newer, which `check` tells).
+pub(crate) async fn is_migrated(connection: &mut Conn, table: &TableName) -> Result<bool, StoreError> {
+    Ok(version(connection, table).await? >= Some(LATEST))
 }
 
 async fn migrate_alone(connection: &mut Conn, table: &TableName) -> Result<(), StoreError> {
