@@ -1,6 +1,7 @@
 //! Connections that are not ours: a pool of the application, and a pooler.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use db_mutex_core::{DeleteRequest, Deleted, Inserted, ListFilter, LockStore, RenewRequest, Renewed, Ttl};
 use db_mutex_postgres::PostgresStore;
@@ -43,32 +44,37 @@ async fn work(store: &PostgresStore) {
 
 #[tokio::test]
 async fn the_sessions_of_an_applications_pool_stay_as_they_were() {
-    let config = server::url("postgres").parse().unwrap();
-    let pool = Pool::builder(Manager::new(config, NoTls)).max_size(1).build().unwrap();
-    let hostile = "SET default_transaction_isolation = 'serializable'; SET enable_seqscan = on;
-                   SET synchronous_commit = off; SET statement_timeout = 7777; SET lock_timeout = 3333;
-                   SET search_path = public, pg_catalog";
-    let before = {
+    // Neither side of what a statement sets for itself may stay behind.
+    for (level, seqscan, commit) in [("serializable", "on", "off"), ("repeatable read", "off", "on")] {
+        let config = server::url("postgres").parse().unwrap();
+        let pool = Pool::builder(Manager::new(config, NoTls)).max_size(1).build().unwrap();
+        let hostile = format!(
+            "SET default_transaction_isolation = '{level}'; SET enable_seqscan = {seqscan};
+             SET synchronous_commit = {commit}; SET statement_timeout = 7777; SET lock_timeout = 3333;
+             SET search_path = public, pg_catalog"
+        );
+        let before = {
+            let client = pool.get().await.unwrap();
+            client.batch_execute(&hostile).await.unwrap();
+            settings(&client).await
+        };
+        assert_eq!(before["statement_timeout"], "7777ms");
+        assert_eq!(before["synchronous_commit"], commit);
+
+        let store = PostgresStore::builder().table(fresh_table("foreign")).from_pool(pool.clone()).await.unwrap();
+        work(&store).await;
+        store.migrate().await.unwrap();
+        store.list(&ListFilter::all()).await.unwrap();
+        store.purge_expired(Duration::ZERO).await.unwrap();
+
         let client = pool.get().await.unwrap();
-        client.batch_execute(hostile).await.unwrap();
-        settings(&client).await
-    };
-    assert_eq!(before["statement_timeout"], "7777ms");
-    assert_eq!(before["synchronous_commit"], "off");
-
-    let store = PostgresStore::builder().table(fresh_table("foreign")).from_pool(pool.clone()).await.unwrap();
-    work(&store).await;
-    store.migrate().await.unwrap();
-    store.list(&ListFilter::all()).await.unwrap();
-    store.purge_expired(std::time::Duration::ZERO).await.unwrap();
-
-    let client = pool.get().await.unwrap();
-    assert_eq!(settings(&client).await, before);
-    let prepared = simple(&client, "SELECT name, statement FROM pg_prepared_statements").await;
-    assert!(prepared.is_empty(), "{prepared:?}");
-    let open =
-        simple(&client, "SELECT state, xact_start = query_start FROM pg_stat_activity WHERE pid = pg_backend_pid()");
-    assert_eq!(open.await, [("active".to_owned(), "t".to_owned())], "no transaction was left open");
+        assert_eq!(settings(&client).await, before);
+        let prepared = simple(&client, "SELECT name, statement FROM pg_prepared_statements").await;
+        assert!(prepared.is_empty(), "{prepared:?}");
+        let begun = "SELECT state, xact_start = query_start FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        let begun = simple(&client, begun).await;
+        assert_eq!(begun, [("active".to_owned(), "t".to_owned())], "no transaction was left open");
+    }
 }
 
 /// A pooler gives a connection to others between two transactions: what one prepared, the other does not have.

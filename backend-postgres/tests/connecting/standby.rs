@@ -1,19 +1,21 @@
 //! A real hot standby is refused as read-only, whatever its table looks like.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use db_mutex_core::{StoreErrorKind as Kind, TableName};
 use db_mutex_postgres::PostgresStore;
+use tempfile::TempDir;
 
 use crate::server;
 
 /// A copy of `postgres` that follows it; it ends with this value.
 struct Standby {
     process: Child,
-    folder: PathBuf,
+    _folder: TempDir,
     url: String,
 }
 
@@ -22,27 +24,23 @@ impl Drop for Standby {
         // SIGQUIT: PostgreSQL ends at once, its children too.
         let _ = Command::new("kill").arg("-QUIT").arg(self.process.id().to_string()).status();
         let _ = self.process.wait();
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
 /// Runs a program of the server as the user whose files the data are, because PostgreSQL refuses root.
 fn program(name: &str, data: &Path) -> Command {
-    use std::os::unix::fs::MetadataExt;
     let running = fs::read_to_string(server::folder("postgres").join("pid")).unwrap();
     let server = fs::read(format!("/proc/{}/cmdline", running.trim())).unwrap();
     let server = PathBuf::from(String::from_utf8(server.split(|byte| *byte == 0).next().unwrap().to_vec()).unwrap());
     let program = server.with_file_name(name);
     let owner = fs::metadata(data).unwrap();
-    let own = fs::metadata("/proc/self").unwrap().uid();
-    let mut command = if own == owner.uid() {
-        Command::new(program)
-    } else {
-        let mut command = Command::new("setpriv");
+    let mut command = Command::new("setpriv");
+    // If this test is killed, its server ends too.
+    command.arg("--pdeathsig=QUIT");
+    if fs::metadata("/proc/self").unwrap().uid() != owner.uid() {
         command.arg(format!("--reuid={}", owner.uid())).arg(format!("--regid={}", owner.gid())).arg("--clear-groups");
-        command.arg(program);
-        command
-    };
+    }
+    command.arg(program);
     command.current_dir("/").stdin(Stdio::null());
     command
 }
@@ -52,24 +50,25 @@ fn free_port() -> u16 {
 }
 
 impl Standby {
-    async fn new() -> Self {
+    fn new() -> Self {
         let (primary, url) = (server::folder("postgres").join("data"), server::url("postgres"));
-        // Beside the servers, where their user may go; the folder in it is the server's to make.
-        let folder = server::folder("postgres").join("s").join(crate::fresh("standby"));
+        let folder = tempfile::tempdir().unwrap();
+        let owner = fs::metadata(&primary).unwrap();
+        chown(folder.path(), Some(owner.uid()), Some(owner.gid())).unwrap();
+        let data = folder.path().join("data");
         let copied =
-            program("pg_basebackup", &primary).args(["-R", "-c", "fast", "-d", &url, "-D"]).arg(&folder).output();
+            program("pg_basebackup", &primary).args(["-R", "-c", "fast", "-d", &url, "-D"]).arg(&data).output();
         let copied = copied.unwrap();
         assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
         let port = free_port();
         let process = program("postgres", &primary)
             .arg("-D")
-            .arg(&folder)
+            .arg(&data)
             .args(["-c", &format!("port={port}"), "-c", "unix_socket_directories=", "-c", "fsync=off"])
-            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let (login, _) = url.split_once('@').unwrap();
-        Self { process, folder, url: format!("{login}@127.0.0.1:{port}/dbmutex?sslmode=disable") }
+        Self { process, _folder: folder, url: format!("{login}@127.0.0.1:{port}/dbmutex?sslmode=disable") }
     }
 }
 
@@ -78,7 +77,7 @@ async fn a_hot_standby_is_refused_as_read_only() {
     let table = TableName::new("standby").unwrap();
     let builder = || PostgresStore::builder().table(table.clone());
     builder().connect(&server::url("postgres")).await.unwrap();
-    let standby = Standby::new().await;
+    let mut standby = Standby::new();
     let begun = Instant::now();
     let error = loop {
         let error = builder().connect(&standby.url).await.expect_err("it accepts no writes");
@@ -86,6 +85,7 @@ async fn a_hot_standby_is_refused_as_read_only() {
         if error.kind() != Kind::Unavailable || begun.elapsed() > Duration::from_secs(30) {
             break error;
         }
+        assert!(standby.process.try_wait().unwrap().is_none(), "the standby did not start");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert_eq!(error.kind(), Kind::ReadOnly, "{error:?}");
