@@ -18,6 +18,11 @@ impl Deadline {
         Self(ttl.duration().map(|ttl| (sent + ttl).saturating_sub(margin(ttl))))
     }
 
+    /// A deadline at that time.
+    pub(crate) const fn at(time: Duration) -> Self {
+        Self(Some(time))
+    }
+
     /// The time left at `now`: zero when it has passed, `None` for ever.
     pub(crate) fn remaining(self, now: Duration) -> Option<Duration> {
         self.0.map(|at| at.saturating_sub(now))

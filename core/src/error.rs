@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
-use crate::{Holder, LockId, StoreError};
+use crate::{Holder, LockId, LostReason, StoreError};
 
 /// Says why a lock was not had, or not kept.
 ///
@@ -36,6 +36,15 @@ pub enum Error<T = ()> {
         lock_id: LockId,
         /// What the body returned all the same.
         output: T,
+    },
+
+    /// The lock was lost, and the work under it was dropped where it stood, as [`OnLost::Drop`](crate::OnLost::Drop) asks.
+    #[error("lock `{lock_id}` was lost ({reason}), and the work under it was dropped")]
+    Lost {
+        /// Which lock.
+        lock_id: LockId,
+        /// Why it was lost.
+        reason: LostReason,
     },
 
     /// The store could not do what it was asked.
@@ -137,9 +146,9 @@ impl<T> Error<T> {
         matches!(self, Self::Held { .. })
     }
 
-    /// Whether the lease ended before the work was done.
+    /// Whether the lock was lost before the work was done.
     pub fn is_timed_out(&self) -> bool {
-        matches!(self, Self::TimedOut { .. })
+        matches!(self, Self::TimedOut { .. } | Self::Lost { .. })
     }
 
     /// Whether something that was given is not valid.
@@ -158,6 +167,7 @@ impl<T> Error<T> {
             Self::Held { lock_id, holder, expires_in } => Error::Held { lock_id, holder, expires_in },
             Self::TimedOut { lock_id, output } => Error::TimedOut { lock_id, output: change(output) },
             Self::Store { lock_id, action, source } => Error::Store { lock_id, action, source },
+            Self::Lost { lock_id, reason } => Error::Lost { lock_id, reason },
             Self::Connect { source } => Error::Connect { source },
             Self::Invalid(invalid) => Error::Invalid(invalid),
         }
@@ -183,6 +193,9 @@ impl<T> fmt::Debug for Error<T> {
                 .field("action", action)
                 .field("source", source)
                 .finish(),
+            Self::Lost { lock_id, reason } => {
+                f.debug_struct("Lost").field("lock_id", lock_id).field("reason", reason).finish()
+            }
             Self::Connect { source } => f.debug_struct("Connect").field("source", source).finish(),
             Self::Invalid(invalid) => f.debug_tuple("Invalid").field(invalid).finish(),
         }

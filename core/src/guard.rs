@@ -1,11 +1,14 @@
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::deadline::Deadline;
+use crate::holding::Holding;
 use crate::{
-    DbMutex, DeleteRequest, Deleted, Error, Fence, InsertRequest, Invalid, Lease, LockId, OwnerToken, RenewRequest,
-    Renewed, Ttl,
+    DbMutex, DeleteRequest, Deleted, Error, Fence, Invalid, Lease, LockId, LostReason, OwnerToken, RenewRequest,
+    Renewed, StoreError, StoreErrorKind, Ttl,
 };
 
 /// Holds a lock until it is released or dropped, or until its lease ends.
@@ -16,56 +19,34 @@ use crate::{
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct Guard {
     mutex: DbMutex,
-    lock_id: LockId,
-    owner: OwnerToken,
+    holding: Arc<Holding>,
     hold_at_least: Duration,
-    held: Mutex<Held>,
     released: bool,
 }
 
-/// What a renewal changes.
-#[derive(Clone, Copy)]
-struct Held {
-    lease: Lease,
-    deadline: Deadline,
-}
-
 impl Guard {
-    pub(crate) fn new(
-        mutex: DbMutex,
-        request: &InsertRequest,
-        lease: Lease,
-        deadline: Deadline,
-        hold_at_least: Duration,
-    ) -> Self {
-        Self {
-            mutex,
-            lock_id: request.lock_id.clone(),
-            owner: request.owner,
-            hold_at_least,
-            held: Mutex::new(Held { lease, deadline }),
-            released: false,
-        }
+    pub(crate) fn new(mutex: DbMutex, holding: Arc<Holding>, hold_at_least: Duration) -> Self {
+        Self { mutex, holding, hold_at_least, released: false }
     }
 
     /// Which lock it is.
     pub fn lock_id(&self) -> &LockId {
-        &self.lock_id
+        &self.holding.lock_id
     }
 
     /// The fencing token of this acquisition, to pass to the resource that the lock protects.
     pub fn fence(&self) -> Fence {
-        self.held().lease.fence
+        self.holding.fence()
     }
 
     /// What the store granted, in the store's time; [`remaining`](Self::remaining) is what counts here.
     pub fn lease(&self) -> Lease {
-        self.held().lease
+        self.holding.lease()
     }
 
     /// The secret that proves this acquisition to the store: what verifying inside a transaction asks for.
     pub fn owner(&self) -> &OwnerToken {
-        &self.owner
+        &self.holding.owner
     }
 
     /// Whether the lock is still held, as far as can be known without asking the store.
@@ -74,13 +55,83 @@ impl Guard {
     /// turns `false` a safety margin before the store lets the lease expire: 5 % of the TTL, at least 100 ms, at most
     /// half of the TTL.
     pub fn is_valid(&self) -> bool {
-        !self.held().deadline.has_passed(self.mutex.shared.clock.elapsed())
+        !self.holding.deadline().has_passed(self.now())
     }
 
-    /// For how long [`is_valid`](Self::is_valid) stays `true` from now on: zero when it no longer is, `None` when the
-    /// lease never expires.
+    /// For how long [`is_valid`](Self::is_valid) stays `true` from now on, unless the lease is renewed: zero when it no
+    /// longer is, `None` when it never ends.
     pub fn remaining(&self) -> Option<Duration> {
-        self.held().deadline.remaining(self.mutex.shared.clock.elapsed())
+        self.holding.deadline().remaining(self.now())
+    }
+
+    /// Waits until the lock is lost, and answers why.
+    ///
+    /// That is at the latest when [`is_valid`](Self::is_valid) turns `false`, whatever an attempt to renew waits for.
+    ///
+    /// # Cancellation safety
+    /// The future may be dropped at any time.
+    pub async fn lost(&self) -> LostReason {
+        loop {
+            self.holding.lose_if_over(self.now());
+            if let Some(reason) = self.holding.lost_reason() {
+                return reason;
+            }
+            tokio::select! {
+                () = self.holding.lost_token().cancelled() => {}
+                () = tokio::time::sleep(self.next_look(Duration::ZERO)) => {}
+            }
+        }
+    }
+
+    /// Why the lock was lost; `None` while it is not known to be.
+    pub fn lost_reason(&self) -> Option<LostReason> {
+        self.holding.lose_if_over(self.now());
+        self.holding.lost_reason()
+    }
+
+    /// A token that is cancelled when the lock is lost, to be handed to what works under the lock.
+    ///
+    /// It needs the runtime in which it is called, or the one in which the lock was acquired.
+    pub fn lost_token(&self) -> CancellationToken {
+        self.mutex.shared.renewal.watch(&self.holding);
+        self.holding.lost_token().child_token()
+    }
+
+    /// Waits until no more than `lead` is left of the lock; at once if less is left already. A lock that is renewed, or
+    /// never ends, lets it wait on.
+    ///
+    /// # Cancellation safety
+    /// The future may be dropped at any time.
+    pub async fn on_expiring(&self, lead: Duration) {
+        while self.remaining().is_none_or(|left| left > lead) {
+            tokio::time::sleep(self.next_look(lead)).await;
+        }
+    }
+
+    /// Sees to it that at least `duration` is left of the lock, and extends it if need be: before a step that must not be
+    /// overtaken.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when the lock is lost; [`Error::Store`] when the store fails; [`Error::Invalid`] when no TTL is
+    /// that long.
+    ///
+    /// # Cancellation safety
+    /// As [`extend`](Self::extend).
+    pub async fn ensure(&self, duration: Duration) -> Result<(), Error> {
+        let enough = |guard: &Self| guard.remaining().is_none_or(|left| left >= duration);
+        if enough(self) {
+            return Ok(());
+        }
+        // The margin comes off again, and a moment passes on the way.
+        let needed = duration.saturating_mul(10) / 9 + Duration::from_millis(400);
+        let ttl = self.holding.ttl.duration().map_or(needed, |ttl| ttl.max(needed));
+        self.extend(ttl).await?;
+        if enough(self) {
+            return Ok(());
+        }
+        let slow =
+            StoreError::new(StoreErrorKind::Unavailable, "the store took too long to extend the lease; try again");
+        Err(Error::store(self.lock_id(), "extend", slow))
     }
 
     /// Lets the lease last `ttl` (a [`Duration`] or a [`Ttl`]) from now on, longer or shorter than what was left.
@@ -99,20 +150,23 @@ impl Guard {
     {
         let ttl = ttl.try_into().map_err(Invalid::from)?;
         let shared = &self.mutex.shared;
-        let extended = Deadline::counted_from(shared.clock.elapsed(), ttl);
+        if self.holding.lose_if_over(self.now()) {
+            return Err(self.timed_out());
+        }
+        let extended = Deadline::counted_from(self.now(), ttl);
         // A shorter lease may be in force from the moment at which the request is sent, whether or not we hear of it.
-        self.change(|held| held.deadline = held.deadline.earlier(extended));
-        match shared.store.renew(&RenewRequest::new(self.lock_id.clone(), self.owner, ttl)).await {
+        self.holding.shorten(extended);
+        match shared.store.renew(&RenewRequest::new(self.lock_id().clone(), *self.owner(), ttl)).await {
             Ok(Renewed::Renewed(lease)) => {
-                self.change(|held| *held = Held { lease, deadline: extended });
-                tracing::debug!(lock_id = %self.lock_id, fence = %lease.fence, %ttl, "extended");
+                self.holding.renewed(lease, extended);
+                tracing::debug!(lock_id = %self.lock_id(), fence = %lease.fence, %ttl, "extended");
                 Ok(())
             }
             Ok(Renewed::NotHeld) => {
-                self.change(|held| held.deadline = Deadline::PASSED);
+                self.holding.lose(LostReason::Expired);
                 Err(self.timed_out())
             }
-            Err(error) => Err(Error::store(&self.lock_id, "extend", error)),
+            Err(error) => Err(Error::store(self.lock_id(), "extend", error)),
         }
     }
 
@@ -126,41 +180,46 @@ impl Guard {
     /// # Cancellation safety
     /// When the future is dropped the release goes on in the background, as when the guard is dropped.
     pub async fn release(mut self) -> Result<(), Error> {
+        self.holding.end();
         match self.mutex.shared.store.delete(&self.delete_request()).await {
             Ok(deleted) => {
                 self.released = true;
                 match deleted {
                     Deleted::Released => {
-                        tracing::debug!(lock_id = %self.lock_id, fence = %self.fence(), "released");
+                        self.mutex.shared.queue.released(self.lock_id());
+                        tracing::debug!(lock_id = %self.lock_id(), fence = %self.fence(), "released");
                         Ok(())
                     }
                     Deleted::NotHeld => Err(self.timed_out()),
                 }
             }
-            Err(error) => Err(Error::store(&self.lock_id, "release", error)),
+            Err(error) => Err(Error::store(self.lock_id(), "release", error)),
         }
     }
 
     fn timed_out(&self) -> Error {
-        tracing::warn!(lock_id = %self.lock_id, fence = %self.fence(), "the lock was lost");
-        Error::TimedOut { lock_id: self.lock_id.clone(), output: () }
+        Error::TimedOut { lock_id: self.lock_id().clone(), output: () }
     }
 
     fn delete_request(&self) -> DeleteRequest {
-        DeleteRequest::by_owner(self.lock_id.clone(), self.owner).hold_at_least(self.hold_at_least)
+        DeleteRequest::by_owner(self.lock_id().clone(), *self.owner()).hold_at_least(self.hold_at_least)
     }
 
-    fn held(&self) -> Held {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn now(&self) -> Duration {
+        self.mutex.shared.clock.elapsed()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Held)) {
-        change(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner));
+    /// How long to sleep until `lead` is left. At most a second: tokio's timer stands still while the machine is
+    /// suspended, the lease does not.
+    fn next_look(&self, lead: Duration) -> Duration {
+        let left = self.remaining().map_or(Duration::MAX, |left| left.saturating_sub(lead));
+        left.clamp(Duration::from_millis(1), Duration::from_secs(1))
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        self.holding.end();
         if !self.released {
             self.mutex.shared.releaser.release_soon(self.delete_request());
         }
@@ -170,7 +229,7 @@ impl Drop for Guard {
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("lock_id", &self.lock_id)
+            .field("lock_id", self.lock_id())
             .field("fence", &self.fence().get())
             .field("remaining", &self.remaining())
             .finish_non_exhaustive()

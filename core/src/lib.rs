@@ -7,6 +7,9 @@
 //! | `mutex` | [`DbMutex`]: a store and the defaults that its locks share |
 //! | `lock` | [`Lock`]: one lock id with its options; acquiring, and running a closure under it |
 //! | `guard` | [`Guard`]: the lock while it is held, and when it stops being held |
+//! | `holding` | what guard and renewal share of a lock that is held, and [`LostReason`] |
+//! | `renewal` | renewing leases together, and saying in time when one is lost |
+//! | `queue` | the waiters of a process stand in line, and only the first asks |
 //! | `waiting` | [`WaitLimit`], and when a waiter asks again |
 //! | `releaser` | what becomes of a lock whose guard or whose acquiring future is dropped |
 //! | `store` | [`LockStore`]: **the contract** that a database has to keep |
@@ -25,13 +28,16 @@ mod deadline;
 mod error;
 mod guard;
 mod holder;
+mod holding;
 mod id;
 mod in_flight;
 mod lock;
 mod memory;
 mod mutex;
 mod owner;
+mod queue;
 mod releaser;
+mod renewal;
 mod request;
 mod row;
 mod store;
@@ -45,9 +51,10 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, Invalid};
 pub use guard::Guard;
 pub use holder::HolderText;
+pub use holding::LostReason;
 pub use id::LockId;
 pub use in_flight::{InFlight, InFlightInserts};
-pub use lock::Lock;
+pub use lock::{Lock, OnLost};
 pub use memory::MemoryStore;
 pub use mutex::{DbMutex, DbMutexBuilder, TTL_VARIABLE};
 pub use owner::OwnerToken;

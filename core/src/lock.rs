@@ -1,6 +1,8 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::holding::Holding;
 use crate::mutex::check_hold_at_least;
 use crate::waiting::Patience;
 use crate::{
@@ -37,6 +39,19 @@ pub struct Lock {
     holder: Result<HolderText, Invalid>,
     wait: WaitLimit,
     hold_at_least: Duration,
+    keep_alive: bool,
+    hold_at_most: Option<Duration>,
+    on_lost: OnLost,
+}
+
+/// What [`Lock::run`] does with its body when the lock is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OnLost {
+    /// Lets it finish, and answers [`Error::TimedOut`] with what it returned.
+    #[default]
+    Finish,
+    /// Drops it at its current await, and answers [`Error::Lost`]. What it has begun may be half done.
+    Drop,
 }
 
 impl Lock {
@@ -48,6 +63,9 @@ impl Lock {
             holder: Ok(shared.holder.clone()),
             wait: shared.wait,
             hold_at_least: shared.hold_at_least,
+            keep_alive: shared.keep_alive,
+            hold_at_most: None,
+            on_lost: OnLost::Finish,
             mutex,
         }
     }
@@ -76,6 +94,30 @@ impl Lock {
         self
     }
 
+    /// Whether the lease is renewed while the guard lives. Default: the mutex's, which is not to.
+    ///
+    /// With it a short TTL serves a job of unknown length: a crash costs the others no more than the TTL. The lease is
+    /// renewed when a third of the TTL is over; an attempt that fails is repeated until the lease ends. It needs the
+    /// runtime in which the lock is acquired to go on running: code that blocks its threads for a third of the TTL keeps
+    /// the renewal from its work.
+    pub fn keep_alive(mut self, keep_alive: bool) -> Self {
+        self.keep_alive = keep_alive;
+        self
+    }
+
+    /// How long the lock may be held with renewals: then it counts as lost, however long the lease still lasts. A job that
+    /// hangs does not keep the others away for ever. Default: no limit.
+    pub fn hold_at_most(mut self, hold_at_most: Duration) -> Self {
+        self.hold_at_most = Some(hold_at_most);
+        self
+    }
+
+    /// What [`run`](Self::run) does with its body when the lock is lost. Default: it lets it finish.
+    pub fn on_lost(mut self, on_lost: OnLost) -> Self {
+        self.on_lost = on_lost;
+        self
+    }
+
     /// Says what the lock is wanted for; others read it behind the mutex's holder text.
     pub fn label(mut self, label: impl AsRef<str>) -> Self {
         self.holder = self.mutex.shared.holder.labelled(label.as_ref());
@@ -84,7 +126,9 @@ impl Lock {
 
     /// Acquires the lock, waiting for it up to the [wait limit](Self::wait).
     ///
-    /// Waiters are not served in order. A store that fails for a passing reason is asked again until the limit is over.
+    /// The waiters of a process (of this mutex and its clones) are served in the order in which they came, and only the
+    /// first of them asks the store; a release in the same process wakes it at once. Between processes there is no order.
+    /// A store that fails for a passing reason is asked again until the limit is over.
     ///
     /// # Errors
     /// [`Error::Held`] when somebody else holds it all that time; [`Error::Store`] when the store fails, which says
@@ -116,7 +160,7 @@ impl Lock {
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire), and [`Error::TimedOut`] with the output of `body` when the lease ended before
-    /// `body` did.
+    /// `body` did; with [`OnLost::Drop`], [`Error::Lost`] instead.
     ///
     /// # Cancellation safety
     /// When the future is dropped, `body` is dropped at its current await, and then the lock is released in the
@@ -127,7 +171,17 @@ impl Lock {
             Err(error) => return Err(with_output_of(error)),
         };
         let lock_id = guard.lock_id().clone();
-        let output = body(&guard).await;
+        let output = match self.on_lost {
+            OnLost::Finish => body(&guard).await,
+            OnLost::Drop => tokio::select! {
+                biased;
+                output = body(&guard) => output,
+                reason = guard.lost() => {
+                    let _ = guard.release().await;
+                    return Err(Error::Lost { lock_id, reason });
+                }
+            },
+        };
         let was_valid = guard.is_valid();
         match guard.release().await {
             Ok(()) => Ok(output),
@@ -160,24 +214,54 @@ impl Lock {
 
     async fn acquire_within(&self, wait: WaitLimit) -> Result<Guard, Error> {
         let mut attempts = Attempts::of(self)?;
+        if wait == WaitLimit::No {
+            return attempts.ask().await;
+        }
         let mut patience = Patience::start(wait);
+        let lock_id = attempts.request.lock_id.clone();
+        let mut place = self.mutex.shared.queue.join(&lock_id);
+        if !place.become_head(patience.left()).await {
+            // The head has asked for all; only where it never got an answer is there something to ask.
+            return match place.holder() {
+                Some(holder) => Err(Error::Held { lock_id, expires_in: holder.expires_in, holder }),
+                None => attempts.ask().await,
+            };
+        }
         loop {
             let error = match attempts.ask().await {
                 Ok(guard) => return Ok(guard),
                 Err(error) => error,
             };
             let expires_in = match &error {
-                Error::Held { expires_in, .. } => *expires_in,
+                Error::Held { expires_in, holder, .. } => {
+                    place.note_holder(holder);
+                    *expires_in
+                }
                 error if error.is_transient() => None,
                 _ => return Err(error),
             };
             let Some(pause) = patience.next_pause(expires_in) else { return Err(error) };
-            let store = &self.mutex.shared.store;
-            if store.wait_for_release(&attempts.request.lock_id, pause).await.is_err() {
-                tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = place.released_here() => {}
+                () = self.pause(&lock_id, pause) => {}
             }
         }
     }
+
+    /// Waits for a release that the store may learn of, or for the pause to end.
+    async fn pause(&self, lock_id: &LockId, pause: Duration) {
+        if self.mutex.shared.store.wait_for_release(lock_id, pause).await.is_err() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// What becomes of a grant.
+#[derive(Debug, Clone, Copy)]
+struct Options {
+    hold_at_least: Duration,
+    keep_alive: bool,
+    hold_at_most: Option<Duration>,
 }
 
 /// The attempts of one acquisition. All carry the same owner token, minted before the first, so that one whose reply was
@@ -185,7 +269,7 @@ impl Lock {
 struct Attempts {
     mutex: DbMutex,
     request: InsertRequest,
-    hold_at_least: Duration,
+    options: Options,
     /// Whether the store may have granted something that nobody has received.
     unsettled: bool,
 }
@@ -198,7 +282,9 @@ impl Attempts {
         let owner = OwnerToken::mint().map_err(|error| Error::store(&lock_id, "acquire", error))?;
         let request = InsertRequest::new(lock_id, owner, ttl, lock.holder.clone()?);
         lock.mutex.shared.releaser.ensure_task();
-        Ok(Self { mutex: lock.mutex.clone(), request, hold_at_least: lock.hold_at_least, unsettled: false })
+        let options =
+            Options { hold_at_least: lock.hold_at_least, keep_alive: lock.keep_alive, hold_at_most: lock.hold_at_most };
+        Ok(Self { mutex: lock.mutex.clone(), request, options, unsettled: false })
     }
 
     async fn ask(&mut self) -> Result<Guard, Error> {
@@ -219,7 +305,12 @@ impl Attempts {
                 }
                 self.unsettled = false;
                 tracing::debug!(%lock_id, fence = %lease.fence, "acquired");
-                Ok(Guard::new(self.mutex.clone(), &self.request, lease, deadline, self.hold_at_least))
+                let at_most_until = self.options.hold_at_most.map(|at_most| sent.saturating_add(at_most));
+                let holding = Arc::new(Holding::new(&self.request, lease, deadline, at_most_until));
+                if self.options.keep_alive {
+                    shared.renewal.keep_alive(&holding, sent);
+                }
+                Ok(Guard::new(self.mutex.clone(), holding, self.options.hold_at_least))
             }
             Ok(Inserted::Held(holder)) => {
                 // A refusal settles this attempt; one before it that failed may still be on its way.
@@ -248,6 +339,7 @@ fn with_output_of<T>(error: Error) -> Error<T> {
         Error::Store { lock_id, action, source } => Error::Store { lock_id, action, source },
         Error::Connect { source } => Error::Connect { source },
         Error::Invalid(invalid) => Error::Invalid(invalid),
+        Error::Lost { lock_id, reason } => Error::Lost { lock_id, reason },
         Error::TimedOut { lock_id, output: () } => Error::Store {
             lock_id,
             action: "acquire",

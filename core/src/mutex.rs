@@ -2,7 +2,9 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::queue::Queue;
 use crate::releaser::Releaser;
+use crate::renewal::Renewal;
 use crate::{
     Clock, DeleteRequest, Deleted, Error, Guard, HolderText, Invalid, ListFilter, Lock, LockId, LockRow, LockStore,
     StoreError, SystemClock, Ttl, WaitLimit,
@@ -47,12 +49,15 @@ pub struct DbMutex {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn LockStore>,
+    pub(crate) queue: Arc<Queue>,
     pub(crate) releaser: Releaser,
+    pub(crate) renewal: Renewal,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) holder: HolderText,
     pub(crate) ttl: Ttl,
     pub(crate) wait: WaitLimit,
     pub(crate) hold_at_least: Duration,
+    pub(crate) keep_alive: bool,
 }
 
 impl DbMutex {
@@ -71,6 +76,7 @@ impl DbMutex {
             ttl: None,
             wait: WaitLimit::No,
             hold_at_least: Duration::ZERO,
+            keep_alive: false,
             holder: None,
             clock: Arc::new(SystemClock),
         }
@@ -181,6 +187,7 @@ pub struct DbMutexBuilder {
     ttl: Option<Result<Ttl, Invalid>>,
     wait: WaitLimit,
     hold_at_least: Duration,
+    keep_alive: bool,
     holder: Option<HolderText>,
     clock: Arc<dyn Clock>,
 }
@@ -210,6 +217,12 @@ impl DbMutexBuilder {
         self
     }
 
+    /// Whether leases are renewed while their guards live; see [`Lock::keep_alive`]. Default: no.
+    pub fn keep_alive(mut self, keep_alive: bool) -> Self {
+        self.keep_alive = keep_alive;
+        self
+    }
+
     /// What others are told about the holder. Default: host name and process id.
     pub fn holder(mut self, holder: HolderText) -> Self {
         self.holder = Some(holder);
@@ -234,15 +247,19 @@ impl DbMutexBuilder {
             None => ttl_of_environment(env::var_os(TTL_VARIABLE).map(|value| value.to_string_lossy().into_owned()))?,
         };
         check_hold_at_least(self.hold_at_least, ttl)?;
+        let queue = Arc::<Queue>::default();
         Ok(DbMutex {
             shared: Arc::new(Shared {
-                releaser: Releaser::new(Arc::clone(&self.store)),
+                releaser: Releaser::new(Arc::clone(&self.store), Arc::clone(&queue)),
+                queue,
+                renewal: Renewal::new(Arc::clone(&self.store), Arc::clone(&self.clock)),
                 store: self.store,
                 clock: self.clock,
                 holder: self.holder.unwrap_or_else(HolderText::of_this_process),
                 ttl,
                 wait: self.wait,
                 hold_at_least: self.hold_at_least,
+                keep_alive: self.keep_alive,
             }),
         })
     }

@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::queue::Queue;
 use crate::{DeleteRequest, LockId, LockStore};
 
 /// Deletes what nobody waits for any more: the lock of a dropped guard, the grant of a dropped `acquire`.
@@ -21,8 +22,9 @@ pub(crate) struct Releaser {
 }
 
 impl Releaser {
-    pub(crate) fn new(store: Arc<dyn LockStore>) -> Self {
-        Self { store, task: Mutex::new(None), outstanding: Arc::default() }
+    pub(crate) fn new(store: Arc<dyn LockStore>, queue: Arc<Queue>) -> Self {
+        let outstanding = Outstanding { locks: Mutex::default(), changed: Notify::new(), queue };
+        Self { store, task: Mutex::new(None), outstanding: Arc::new(outstanding) }
     }
 
     /// Starts the task if there is none, or none any more because its runtime is gone. Called where locks are acquired:
@@ -69,10 +71,12 @@ impl Releaser {
 }
 
 /// The deletes under way, by number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Outstanding {
     locks: Mutex<(u64, BTreeMap<u64, LockId>)>,
     changed: Notify,
+    /// Whoever waits for such a lock in this process is woken when it is free.
+    queue: Arc<Queue>,
 }
 
 impl Outstanding {
@@ -106,6 +110,7 @@ impl Drop for PendingDelete {
     fn drop(&mut self) {
         lock(&self.outstanding.locks).1.remove(&self.number);
         self.outstanding.changed.notify_waiters();
+        self.outstanding.queue.released(&self.request.lock_id);
     }
 }
 

@@ -47,10 +47,15 @@ impl Patience {
         Self { give_up, longest: Self::FIRST }
     }
 
+    /// How much patience is left; `None` for ever.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.give_up.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
     /// How long to pause before asking again; `None` when patience is at its end. `expires_in` is what the holder has
     /// left, where it is known.
     pub(crate) fn next_pause(&mut self, expires_in: Option<Duration>) -> Option<Duration> {
-        let left = self.give_up.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = self.left();
         if left == Some(Duration::ZERO) {
             return None;
         }
@@ -67,7 +72,7 @@ impl Patience {
 }
 
 /// A random number, or the middle where the operating system has none to give.
-fn random_between(low: f64, high: f64) -> f64 {
+pub(crate) fn random_between(low: f64, high: f64) -> f64 {
     let unit = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
     low + (high - low) * unit
 }

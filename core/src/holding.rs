@@ -1,0 +1,155 @@
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::deadline::Deadline;
+use crate::{Fence, InsertRequest, Lease, LockId, OwnerToken, Ttl};
+
+/// Why a lock was lost while it was held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LostReason {
+    /// The lease ended: it was not renewed, or not in time.
+    Expired,
+    /// Renewing failed until the lease ended; the store could not be reached.
+    StoreUnreachable,
+    /// Another owner has the lock.
+    TakenOver,
+    /// Somebody has released it by force.
+    ReleasedByForce,
+    /// It was held as long as it may be at most.
+    HeldTooLong,
+}
+
+impl fmt::Display for LostReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "its lease expired",
+            Self::StoreUnreachable => "its lease could not be renewed",
+            Self::TakenOver => "another holder has taken it over",
+            Self::ReleasedByForce => "it was released by force",
+            Self::HeldTooLong => "it was held as long as it may be",
+        })
+    }
+}
+
+/// A lock that is held: what its guard and the renewal share.
+#[derive(Debug)]
+pub(crate) struct Holding {
+    pub(crate) lock_id: LockId,
+    pub(crate) owner: OwnerToken,
+    /// How long each renewal asks for.
+    pub(crate) ttl: Ttl,
+    /// When renewing stops, on the client's clock.
+    pub(crate) at_most_until: Option<Duration>,
+    state: Mutex<State>,
+    lost: CancellationToken,
+    reason: OnceLock<LostReason>,
+}
+
+/// What changes while the lock is held.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    lease: Lease,
+    deadline: Deadline,
+    /// The last attempt to renew has failed.
+    unknown: bool,
+    /// The guard gives the lock back: an answer "not held" is no news any more.
+    ending: bool,
+}
+
+impl Holding {
+    pub(crate) fn new(
+        request: &InsertRequest,
+        lease: Lease,
+        deadline: Deadline,
+        at_most_until: Option<Duration>,
+    ) -> Self {
+        Self {
+            lock_id: request.lock_id.clone(),
+            owner: request.owner,
+            ttl: request.ttl,
+            at_most_until,
+            state: Mutex::new(State { lease, deadline, unknown: false, ending: false }),
+            lost: CancellationToken::new(),
+            reason: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn lease(&self) -> Lease {
+        self.state().lease
+    }
+
+    pub(crate) fn fence(&self) -> Fence {
+        self.lease().fence
+    }
+
+    /// Until when the lock may be believed in: the end of the lease, or of the time that it may be held.
+    pub(crate) fn deadline(&self) -> Deadline {
+        if self.reason.get().is_some() {
+            return Deadline::PASSED;
+        }
+        let deadline = self.state().deadline;
+        self.at_most_until.map_or(deadline, |until| deadline.earlier(Deadline::at(until)))
+    }
+
+    /// Counts with an earlier end from now on.
+    pub(crate) fn shorten(&self, deadline: Deadline) {
+        let mut state = self.state();
+        state.deadline = state.deadline.earlier(deadline);
+    }
+
+    /// Counts with what the store has answered.
+    pub(crate) fn renewed(&self, lease: Lease, deadline: Deadline) {
+        let mut state = self.state();
+        (state.lease, state.deadline, state.unknown) = (lease, deadline, false);
+    }
+
+    /// Notes that an attempt to renew has failed, so that nothing is known until the next.
+    pub(crate) fn renewal_failed(&self) {
+        self.state().unknown = true;
+    }
+
+    pub(crate) fn end(&self) {
+        self.state().ending = true;
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.state().ending
+    }
+
+    /// Says that the lock is lost, for good. Only the first reason counts.
+    pub(crate) fn lose(&self, reason: LostReason) {
+        if self.reason.set(reason).is_ok() {
+            tracing::warn!(lock_id = %self.lock_id, fence = %self.fence(), %reason, "the lock was lost");
+            self.lost.cancel();
+        }
+    }
+
+    /// Says that the lock is lost if its deadline has passed, and answers whether it is lost.
+    pub(crate) fn lose_if_over(&self, now: Duration) -> bool {
+        if self.reason.get().is_none() && self.deadline().has_passed(now) {
+            self.lose(match self.at_most_until {
+                Some(until) if until <= now => LostReason::HeldTooLong,
+                _ if self.state().unknown => LostReason::StoreUnreachable,
+                _ => LostReason::Expired,
+            });
+        }
+        self.reason.get().is_some()
+    }
+
+    pub(crate) fn lost_reason(&self) -> Option<LostReason> {
+        self.reason.get().copied()
+    }
+
+    pub(crate) fn lost_token(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// Nothing that can panic runs under this mutex.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
