@@ -56,13 +56,13 @@ pub(crate) enum Command {
 pub(crate) struct RunArgs {
     /// The name of the lock
     pub(crate) name: String,
-    /// How long the lock lasts, or `none` for ever [default: DB_MUTEX_TTL_SECONDS, else 30m]
+    /// How long the lock outlives a crash, or `none` for ever; it is renewed meanwhile [default: DB_MUTEX_TTL_SECONDS, else 30m]
     #[arg(long, value_name = "DUR", value_parser = parse_ttl, allow_hyphen_values = true)]
     pub(crate) ttl: Option<Ttl>,
     /// How long to wait for the lock, or `forever` [default: not at all]
     #[arg(long, value_name = "DUR", value_parser = parse_wait, allow_hyphen_values = true)]
     pub(crate) wait: Option<WaitLimit>,
-    /// Do not renew the lock (today it never is: a command is ended when the ttl is over)
+    /// Do not renew the lock: a command that takes longer than the ttl is ended
     #[arg(long)]
     pub(crate) no_renew: bool,
     /// Keep the lock at least so long, even if the command is faster

@@ -1,7 +1,7 @@
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
-use db_mutex::{DbMutex, Error, Guard, HolderText, Lock, NEVER_US, Ttl, WaitLimit};
+use db_mutex::{DbMutex, Error, Guard, HolderText, Lock, LostReason, NEVER_US, Ttl, WaitLimit};
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep_until};
 
@@ -68,15 +68,21 @@ pub(crate) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
                 Ok(code)
             }
         },
-        End::ByUs => {
+        End::ByUs(reason) => {
             let _ = release(guard).await;
-            Err(lost("its ttl was over, and the command was ended; give a longer --ttl".into()))
+            Err(lost(match reason {
+                Some(reason @ (LostReason::TakenOver | LostReason::ReleasedByForce | LostReason::StoreUnreachable)) => {
+                    format!("{reason}, and the command was ended")
+                }
+                _ if args.no_renew => "its ttl was over, and the command was ended; give a longer --ttl".into(),
+                _ => "its lease could not be renewed, and the command was ended".into(),
+            }))
         }
     }
 }
 
 fn lock_of(mutex: &DbMutex, args: &RunArgs) -> Lock {
-    let mut lock = mutex.lock(&args.name).wait(args.wait.unwrap_or(WaitLimit::No));
+    let mut lock = mutex.lock(&args.name).wait(args.wait.unwrap_or(WaitLimit::No)).keep_alive(!args.no_renew);
     if let Some(ttl) = args.ttl {
         lock = lock.ttl(ttl);
     }
@@ -163,45 +169,74 @@ impl Notice {
 
 enum End {
     ByItself(u8),
-    ByUs,
+    /// The lock was lost, or about to be.
+    ByUs(Option<LostReason>),
 }
 
-/// Passes signals on until the command has been reaped; ends it when the lease does.
+/// How far the end of a command has come.
+#[derive(Clone, Copy)]
+enum Ending {
+    No,
+    /// It was asked to end. It is killed when the lease is over, or at that time where the lease is gone already.
+    Asked(Option<Instant>),
+    Killed,
+}
+
+/// Passes signals on until the command has been reaped; ends it when the lock is lost.
 async fn attend(child: &mut Child, guard: &Guard, signals: &mut Signals, notice: Notice) -> End {
-    let mut asked_to_end = false;
+    let mut ending = Ending::No;
     loop {
         if let Some(code) = child.try_reap() {
-            if asked_to_end {
-                // What the command has started may have stayed behind; the lock must not be given away under it.
-                child.signal(Signal::SIGKILL);
-                return End::ByUs;
+            if matches!(ending, Ending::No) {
+                return End::ByItself(code);
             }
-            return End::ByItself(code);
-        }
-        let left = guard.remaining();
-        if left.is_some_and(|left| left.is_zero()) {
+            // What the command has started may have stayed behind; the lock must not be given away under it.
             child.signal(Signal::SIGKILL);
-            asked_to_end = true;
-        } else if !asked_to_end && left.is_some_and(|left| left <= notice.0) {
-            child.signal(Signal::SIGTERM);
-            // One that was stopped would not hear it.
-            child.signal(Signal::SIGCONT);
-            asked_to_end = true;
+            return End::ByUs(guard.lost_reason());
         }
+        ending = end_in_time(child, guard, notice, ending);
+        let looking_again = sleep_until(Instant::now() + next_look(guard, notice, ending));
         tokio::select! {
             signal = signals.next() => if let Some(signal) = signal { child.signal(signal) },
-            () = sleep_until(next_look(left, notice, asked_to_end)) => {}
+            _ = guard.lost(), if matches!(ending, Ending::No) => {}
+            () = looking_again => {}
         }
     }
 }
 
-/// When to look at the lease again. At least once a second: tokio's timer stands still during suspend, the lease does
-/// not.
-fn next_look(left: Option<Duration>, notice: Notice, asked_to_end: bool) -> Instant {
-    let due = match left {
-        None => Duration::MAX,
-        Some(left) if asked_to_end => left.max(Duration::from_millis(10)),
-        Some(left) => left.saturating_sub(notice.0),
+/// SIGTERM in time before the lease is over, SIGKILL when it is. Where somebody else has taken the lock there is no such
+/// time any more, and the command is given its notice all the same.
+fn end_in_time(child: &Child, guard: &Guard, notice: Notice, ending: Ending) -> Ending {
+    let left = guard.remaining().unwrap_or(Duration::MAX);
+    let taken = matches!(guard.lost_reason(), Some(LostReason::TakenOver | LostReason::ReleasedByForce));
+    let over = match ending {
+        Ending::Asked(Some(kill_at)) => Instant::now() >= kill_at,
+        _ => left.is_zero() && !taken,
     };
-    Instant::now() + due.min(Duration::from_secs(1))
+    match ending {
+        Ending::No | Ending::Asked(_) if over => {
+            child.signal(Signal::SIGKILL);
+            Ending::Killed
+        }
+        Ending::No if taken || left <= notice.0 => {
+            child.signal(Signal::SIGTERM);
+            // One that was stopped would not hear it.
+            child.signal(Signal::SIGCONT);
+            Ending::Asked(taken.then(|| Instant::now() + notice.0))
+        }
+        ending => ending,
+    }
+}
+
+/// How long until the lease has to be looked at again. At most a second: tokio's timer stands still during suspend, the
+/// lease does not.
+fn next_look(guard: &Guard, notice: Notice, ending: Ending) -> Duration {
+    let left = guard.remaining().unwrap_or(Duration::MAX);
+    let due = match ending {
+        Ending::No => left.saturating_sub(notice.0),
+        Ending::Asked(Some(kill_at)) => kill_at.saturating_duration_since(Instant::now()),
+        Ending::Asked(None) => left,
+        Ending::Killed => Duration::MAX,
+    };
+    due.clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
