@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,12 +30,34 @@ pub(crate) struct Flaky {
     pub(crate) clock: ManualClock,
     memory: MemoryStore,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    pub(crate) asked: Arc<Asked>,
+}
+
+/// How often the store was asked.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) inserts: AtomicUsize,
+    pub(crate) renewals: AtomicUsize,
 }
 
 impl Flaky {
     pub(crate) fn new() -> Self {
         let clock = ManualClock::new();
-        Self { memory: MemoryStore::with_clock(clock.clone()), clock, faults: Arc::default() }
+        Self { memory: MemoryStore::with_clock(clock.clone()), clock, faults: Arc::default(), asked: Arc::default() }
+    }
+
+    /// The same, whose time goes on with tokio's, to 5 ms.
+    pub(crate) fn on_tokio_time() -> Self {
+        let store = Self::new();
+        let clock = store.clock.clone();
+        tokio::spawn(async move {
+            let tick = Duration::from_millis(5);
+            loop {
+                tokio::time::sleep(tick).await;
+                clock.advance(tick);
+            }
+        });
+        store
     }
 
     pub(crate) fn next(&self, faults: impl IntoIterator<Item = Fault>) {
@@ -90,6 +113,7 @@ impl Flaky {
 #[async_trait]
 impl LockStore for Flaky {
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
+        self.asked.inserts.fetch_add(1, Ordering::SeqCst);
         self.suffer(self.memory.insert_if_absent(request)).await
     }
 
@@ -99,6 +123,11 @@ impl LockStore for Flaky {
 
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
         self.suffer(self.memory.renew(request)).await
+    }
+
+    async fn renew_many(&self, requests: &[RenewRequest]) -> Result<Vec<Renewed>, StoreError> {
+        self.asked.renewals.fetch_add(1, Ordering::SeqCst);
+        self.suffer(self.memory.renew_many(requests)).await
     }
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {

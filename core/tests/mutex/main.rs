@@ -6,4 +6,6 @@ mod acquiring;
 mod dropping;
 mod flaky;
 mod holding;
+mod queueing;
+mod renewing;
 mod running;
