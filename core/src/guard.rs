@@ -8,7 +8,7 @@ use crate::deadline::Deadline;
 use crate::holding::Holding;
 use crate::{
     DbMutex, DeleteRequest, Deleted, Error, Fence, Invalid, Lease, LockId, LostReason, OwnerToken, RenewRequest,
-    Renewed, StoreError, StoreErrorKind, Ttl,
+    Renewed, StoreError, StoreErrorKind, Ttl, telemetry,
 };
 
 /// Holds a lock until it is released or dropped, or until its lease ends.
@@ -187,7 +187,6 @@ impl Guard {
                 match deleted {
                     Deleted::Released => {
                         self.mutex.shared.queue.released(self.lock_id());
-                        tracing::debug!(lock_id = %self.lock_id(), fence = %self.fence(), "released");
                         Ok(())
                     }
                     Deleted::NotHeld => Err(self.timed_out()),
@@ -195,6 +194,13 @@ impl Guard {
             }
             Err(error) => Err(Error::store(self.lock_id(), "release", error)),
         }
+    }
+
+    /// Gives the lock away without releasing it: whoever has the token goes on with [`Lock::resume`](crate::Lock::resume),
+    /// in another process too, until the lease ends. Nothing renews it meanwhile.
+    pub fn into_token(mut self) -> OwnerToken {
+        self.released = true;
+        *self.owner()
     }
 
     fn timed_out(&self) -> Error {
@@ -220,6 +226,8 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.holding.end();
+        let held = self.now().saturating_sub(self.holding.acquired_at);
+        telemetry::ended(&self.holding, held, if self.released { "released" } else { "dropped" });
         if !self.released {
             self.mutex.shared.releaser.release_soon(self.delete_request());
         }

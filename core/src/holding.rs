@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::deadline::Deadline;
-use crate::{Fence, InsertRequest, Lease, LockId, OwnerToken, Ttl};
+use crate::{Fence, InsertRequest, Lease, LockId, OwnerToken, Ttl, telemetry};
 
 /// Why a lock was lost while it was held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,6 +21,19 @@ pub enum LostReason {
     ReleasedByForce,
     /// It was held as long as it may be at most.
     HeldTooLong,
+}
+
+impl LostReason {
+    /// The reason as a word for machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::StoreUnreachable => "store_unreachable",
+            Self::TakenOver => "taken_over",
+            Self::ReleasedByForce => "released_by_force",
+            Self::HeldTooLong => "held_too_long",
+        }
+    }
 }
 
 impl fmt::Display for LostReason {
@@ -42,6 +55,8 @@ pub(crate) struct Holding {
     pub(crate) owner: OwnerToken,
     /// How long each renewal asks for.
     pub(crate) ttl: Ttl,
+    /// When the lock was acquired, on the client's clock.
+    pub(crate) acquired_at: Duration,
     /// When renewing stops, on the client's clock.
     pub(crate) at_most_until: Option<Duration>,
     state: Mutex<State>,
@@ -65,12 +80,14 @@ impl Holding {
         request: &InsertRequest,
         lease: Lease,
         deadline: Deadline,
+        acquired_at: Duration,
         at_most_until: Option<Duration>,
     ) -> Self {
         Self {
             lock_id: request.lock_id.clone(),
             owner: request.owner,
             ttl: request.ttl,
+            acquired_at,
             at_most_until,
             state: Mutex::new(State { lease, deadline, unknown: false, ending: false }),
             lost: CancellationToken::new(),
@@ -123,7 +140,7 @@ impl Holding {
     /// Says that the lock is lost, for good. Only the first reason counts.
     pub(crate) fn lose(&self, reason: LostReason) {
         if self.reason.set(reason).is_ok() {
-            tracing::warn!(lock_id = %self.lock_id, fence = %self.fence(), %reason, "the lock was lost");
+            telemetry::lost(self, reason);
             self.lost.cancel();
         }
     }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `mutex` | [`DbMutex`]: a store and the defaults that its locks share |
 //! | `lock` | [`Lock`]: one lock id with its options; acquiring, and running a closure under it |
+//! | `attempts` | the attempts of one acquisition, and the guard that comes of them |
 //! | `guard` | [`Guard`]: the lock while it is held, and when it stops being held |
 //! | `holding` | what guard and renewal share of a lock that is held, and [`LostReason`] |
 //! | `renewal` | renewing leases together, and saying in time when one is lost |
@@ -18,11 +19,13 @@
 //! | `id`, `owner`, `ttl`, `holder`, `table` | the validated words of a request |
 //! | `clock` | the client's clock, and the deadline counted on it |
 //! | `error`, `store_error` | what can go wrong, for users and for stores |
+//! | `telemetry` | what `tracing` and the crate `metrics` are told |
 //! | `memory` | [`MemoryStore`]: the reference, and the store of your own tests |
 //!
 //! Users need [`DbMutex`]; who writes a store for another database needs [`LockStore`] and proves it with the
 //! crate `db-mutex-conformance`.
 
+mod attempts;
 mod clock;
 mod deadline;
 mod error;
@@ -43,6 +46,7 @@ mod row;
 mod store;
 mod store_error;
 mod table;
+mod telemetry;
 mod ttl;
 mod waiting;
 

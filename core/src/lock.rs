@@ -1,13 +1,11 @@
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::deadline::Deadline;
-use crate::holding::Holding;
+use crate::attempts::{Attempts, Options};
 use crate::mutex::check_hold_at_least;
 use crate::waiting::Patience;
 use crate::{
-    DbMutex, DeleteRequest, Error, Guard, HolderText, InsertRequest, Inserted, Invalid, LockId, OwnerToken, StoreError,
-    StoreErrorKind, Ttl, WaitLimit,
+    DbMutex, Error, Guard, HolderText, InsertRequest, Invalid, LockId, OwnerToken, StoreError, StoreErrorKind, Ttl,
+    WaitLimit, telemetry,
 };
 
 /// One lock of a [`DbMutex`], with its options: what [`DbMutex::lock`] answers.
@@ -212,13 +210,44 @@ impl Lock {
         }
     }
 
+    /// Takes over a lock that another guard, in this process or another, has given away with
+    /// [`Guard::into_token`]; this lock's TTL counts from now on.
+    ///
+    /// A command that `db-mutex run` has started does so with the owner in its environment (`DB_MUTEX_OWNER`, read with
+    /// [`OwnerToken::from_hex`]); both then hold the lock, and whoever releases it first has released it.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when the lock is not that owner's any more; [`Error::Store`] when the store fails, which does not
+    /// mean that; [`Error::Invalid`] for an id or an option that is not valid.
+    ///
+    /// # Cancellation safety
+    /// When the future is dropped the lease may have been prolonged.
+    pub async fn resume(&self, owner: OwnerToken) -> Result<Guard, Error> {
+        self.attempts_of(owner)?.resume().await
+    }
+
+    /// Attempts in the name of a new owner.
+    fn attempts(&self) -> Result<Attempts, Error> {
+        // What is not valid is told before anything is asked of the operating system.
+        let lock_id = self.lock_id.clone()?;
+        self.attempts_of(OwnerToken::mint().map_err(|error| Error::store(&lock_id, "acquire", error))?)
+    }
+
+    fn attempts_of(&self, owner: OwnerToken) -> Result<Attempts, Error> {
+        let (lock_id, ttl, holder) = (self.lock_id.clone()?, self.ttl.clone()?, self.holder.clone()?);
+        check_hold_at_least(self.hold_at_least, ttl)?;
+        let options =
+            Options { hold_at_least: self.hold_at_least, keep_alive: self.keep_alive, hold_at_most: self.hold_at_most };
+        Ok(Attempts::new(&self.mutex, InsertRequest::new(lock_id, owner, ttl, holder), options))
+    }
+
     async fn acquire_within(&self, wait: WaitLimit) -> Result<Guard, Error> {
-        let mut attempts = Attempts::of(self)?;
+        let mut attempts = self.attempts()?;
         if wait == WaitLimit::No {
             return attempts.ask().await;
         }
         let mut patience = Patience::start(wait);
-        let lock_id = attempts.request.lock_id.clone();
+        let lock_id = attempts.lock_id().clone();
         let mut place = self.mutex.shared.queue.join(&lock_id);
         if !place.become_head(patience.left()).await {
             // The head has asked for all; only where it never got an answer is there something to ask.
@@ -234,7 +263,9 @@ impl Lock {
             };
             let expires_in = match &error {
                 Error::Held { expires_in, holder, .. } => {
-                    place.note_holder(holder);
+                    if place.note_holder(holder) {
+                        telemetry::waiting(&lock_id, holder);
+                    }
                     *expires_in
                 }
                 error if error.is_transient() => None,
@@ -252,82 +283,6 @@ impl Lock {
     async fn pause(&self, lock_id: &LockId, pause: Duration) {
         if self.mutex.shared.store.wait_for_release(lock_id, pause).await.is_err() {
             tokio::time::sleep(pause).await;
-        }
-    }
-}
-
-/// What becomes of a grant.
-#[derive(Debug, Clone, Copy)]
-struct Options {
-    hold_at_least: Duration,
-    keep_alive: bool,
-    hold_at_most: Option<Duration>,
-}
-
-/// The attempts of one acquisition. All carry the same owner token, minted before the first, so that one whose reply was
-/// lost can be repeated, and so that whatever was granted and never received can be released.
-struct Attempts {
-    mutex: DbMutex,
-    request: InsertRequest,
-    options: Options,
-    /// Whether the store may have granted something that nobody has received.
-    unsettled: bool,
-}
-
-impl Attempts {
-    fn of(lock: &Lock) -> Result<Self, Error> {
-        let lock_id = lock.lock_id.clone()?;
-        let ttl = lock.ttl.clone()?;
-        check_hold_at_least(lock.hold_at_least, ttl)?;
-        let owner = OwnerToken::mint().map_err(|error| Error::store(&lock_id, "acquire", error))?;
-        let request = InsertRequest::new(lock_id, owner, ttl, lock.holder.clone()?);
-        lock.mutex.shared.releaser.ensure_task();
-        let options =
-            Options { hold_at_least: lock.hold_at_least, keep_alive: lock.keep_alive, hold_at_most: lock.hold_at_most };
-        Ok(Self { mutex: lock.mutex.clone(), request, options, unsettled: false })
-    }
-
-    async fn ask(&mut self) -> Result<Guard, Error> {
-        let shared = &self.mutex.shared;
-        let lock_id = &self.request.lock_id;
-        let settled_before = !self.unsettled;
-        let sent = shared.clock.elapsed();
-        self.unsettled = true;
-        match shared.store.insert_if_absent(&self.request).await {
-            Ok(Inserted::Granted(lease)) => {
-                let deadline = Deadline::counted_from(sent, self.request.ttl);
-                if deadline.has_passed(shared.clock.elapsed()) {
-                    let late = StoreError::new(
-                        StoreErrorKind::Unavailable,
-                        format!("the store's answer came too late for a ttl of {}; use a longer one", self.request.ttl),
-                    );
-                    return Err(Error::store(lock_id, "acquire", late));
-                }
-                self.unsettled = false;
-                tracing::debug!(%lock_id, fence = %lease.fence, "acquired");
-                let at_most_until = self.options.hold_at_most.map(|at_most| sent.saturating_add(at_most));
-                let holding = Arc::new(Holding::new(&self.request, lease, deadline, at_most_until));
-                if self.options.keep_alive {
-                    shared.renewal.keep_alive(&holding, sent);
-                }
-                Ok(Guard::new(self.mutex.clone(), holding, self.options.hold_at_least))
-            }
-            Ok(Inserted::Held(holder)) => {
-                // A refusal settles this attempt; one before it that failed may still be on its way.
-                self.unsettled = !settled_before;
-                tracing::debug!(%lock_id, %holder, "refused");
-                Err(Error::Held { lock_id: lock_id.clone(), expires_in: holder.expires_in, holder })
-            }
-            Err(error) => Err(Error::store(lock_id, "acquire", error)),
-        }
-    }
-}
-
-impl Drop for Attempts {
-    fn drop(&mut self) {
-        if self.unsettled {
-            let request = DeleteRequest::by_owner(self.request.lock_id.clone(), self.request.owner);
-            self.mutex.shared.releaser.release_soon(request);
         }
     }
 }

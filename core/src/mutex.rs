@@ -7,7 +7,7 @@ use crate::releaser::Releaser;
 use crate::renewal::Renewal;
 use crate::{
     Clock, DeleteRequest, Deleted, Error, Guard, HolderText, Invalid, ListFilter, Lock, LockId, LockRow, LockStore,
-    StoreError, SystemClock, Ttl, WaitLimit,
+    StoreError, SystemClock, Ttl, WaitLimit, telemetry,
 };
 
 /// The environment variable that sets the TTL of a mutex which is not told one: a number of seconds, or `none`.
@@ -165,7 +165,9 @@ impl DbMutex {
     /// # Cancellation safety
     /// The future may be dropped at any time; the releases go on.
     pub async fn shutdown(&self, limit: Duration) -> Vec<LockId> {
-        self.shared.releaser.drain(limit).await
+        let left = self.shared.releaser.drain(limit).await;
+        telemetry::drained(left.len());
+        left
     }
 
     /// How long a lease lasts unless the lock is told otherwise.

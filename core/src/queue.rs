@@ -77,9 +77,10 @@ impl Place {
         self.head.is_some()
     }
 
-    /// Tells those behind who stands in the way.
-    pub(crate) fn note_holder(&self, holder: &Holder) {
-        *lock(&self.line.holder) = Some(holder.clone());
+    /// Tells those behind who stands in the way, and answers whether that is somebody new.
+    pub(crate) fn note_holder(&self, holder: &Holder) -> bool {
+        let before = lock(&self.line.holder).replace(holder.clone());
+        before.is_none_or(|before| before.fence != holder.fence)
     }
 
     /// Who stood in the way when the head asked last.

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::deadline::Deadline;
 use crate::holding::Holding;
 use crate::waiting::random_between;
-use crate::{Clock, LockRow, LockStore, LostReason, RenewRequest, Renewed, StoreError, StoreErrorKind};
+use crate::{Clock, LockRow, LockStore, LostReason, RenewRequest, Renewed, StoreError, StoreErrorKind, telemetry};
 
 /// Renews leases, and says in time when one is lost: one task for all guards of a mutex.
 ///
@@ -211,7 +211,7 @@ async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
         // Not a reason to give up: the lease may well last until the store is back.
         Err(error) => {
             for holding in &asked {
-                tracing::warn!(lock_id = %holding.lock_id, %error, "renewal failed; trying again");
+                telemetry::renewal_failed(holding, &error);
                 holding.renewal_failed();
                 shared.try_again(holding, now);
             }
@@ -221,7 +221,7 @@ async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
 
 fn renewed(shared: &Shared, holding: &Arc<Holding>, lease: crate::Lease, sent: Duration) {
     holding.renewed(lease, Deadline::counted_from(sent, holding.ttl));
-    tracing::debug!(lock_id = %holding.lock_id, fence = %lease.fence, "renewed");
+    telemetry::renewed(holding);
     if let Some(ttl) = holding.ttl.duration() {
         shared.put(sent + ttl / 3, Entry::Renew(Arc::downgrade(holding)));
     }

@@ -120,3 +120,21 @@ async fn debug_shows_no_owner() {
     assert!(!format!("{guard:?}").contains(&guard.owner().to_hex()));
     assert!(format!("{guard:?}").contains("job"));
 }
+
+#[tokio::test]
+async fn a_guard_can_be_handed_over() {
+    let store = Flaky::new();
+    let guard = store.mutex().lock("job").acquire().await.unwrap();
+    let fence = guard.fence();
+    store.clock.advance(50 * SECOND);
+    let token = guard.into_token();
+    assert!(store.is_taken("job").await, "handing over released the lock");
+
+    // Elsewhere, with another mutex.
+    let there = store.mutex().lock("job").resume(token).await.unwrap();
+    assert_eq!(there.fence(), fence);
+    assert_eq!(there.remaining(), Some(57 * SECOND));
+    there.release().await.unwrap();
+    assert!(!store.is_taken("job").await);
+    assert!(store.mutex().lock("job").resume(token).await.unwrap_err().is_timed_out());
+}
