@@ -25,10 +25,10 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `sqlite` (default) | [`sqlite::SqliteStore`], with SQLite compiled in |
+//! | `sqlite` (default) | `sqlite::SqliteStore`, with SQLite compiled in |
 //! | `sqlite-unbundled` | the same, with the system's SQLite (3.37 or newer) |
-//! | `mysql` | [`mysql::MySqlStore`], for MySQL and MariaDB, with TLS |
-//! | `postgres` | [`postgres::PostgresStore`] |
+//! | `mysql` | `mysql::MySqlStore`, for MySQL and MariaDB, with TLS |
+//! | `postgres` | `postgres::PostgresStore` |
 //! | `tls` | TLS to PostgreSQL, through rustls with ring |
 //! | `tls-aws-lc-rs` | the same with aws-lc |
 //! | `metrics` | the metrics below |

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::attempts::{Attempts, Options};
 use crate::mutex::check_hold_at_least;
+use crate::queue::Place;
 use crate::waiting::Patience;
 use crate::{
     DbMutex, Error, Guard, HolderText, InsertRequest, Invalid, LockId, OwnerToken, StoreError, StoreErrorKind, Ttl,
@@ -249,8 +250,8 @@ impl Lock {
         let mut patience = Patience::start(wait);
         let lock_id = attempts.lock_id().clone();
         let mut place = self.mutex.shared.queue.join(&lock_id);
-        if !place.become_head(patience.left()).await {
-            // The head has asked for all; only where it never got an answer is there something to ask.
+        if !place.become_head(patience.left()).await || !self.outlasts_the_rest(&place, &patience).await {
+            // A head has asked for all; only where none ever got an answer is there something to ask.
             return match place.holder() {
                 Some(holder) => Err(Error::Held { lock_id, expires_in: holder.expires_in, holder }),
                 None => attempts.ask().await,
@@ -258,24 +259,42 @@ impl Lock {
         }
         loop {
             let error = match attempts.ask().await {
-                Ok(guard) => return Ok(guard),
+                Ok(guard) => {
+                    place.granted();
+                    return Ok(guard);
+                }
                 Err(error) => error,
             };
             let expires_in = match &error {
-                Error::Held { expires_in, holder, .. } => {
-                    if place.note_holder(holder) {
-                        telemetry::waiting(&lock_id, holder);
-                    }
-                    *expires_in
-                }
+                Error::Held { expires_in, .. } => *expires_in,
                 error if error.is_transient() => None,
                 _ => return Err(error),
             };
-            let Some(pause) = patience.next_pause(expires_in) else { return Err(error) };
+            let pause = patience.next_pause(expires_in);
+            if let Error::Held { holder, .. } = &error
+                && place.refused(holder, pause.unwrap_or(Patience::LONGEST))
+            {
+                telemetry::waiting(&lock_id, holder);
+            }
+            let Some(pause) = pause else { return Err(error) };
             tokio::select! {
                 () = place.released_here() => {}
                 () = self.pause(&lock_id, pause) => {}
             }
+        }
+    }
+
+    /// Waits as long as a head before would have waited; answers whether patience lasted. Else each of ten thousand waiters
+    /// who give up one after the other would ask once.
+    async fn outlasts_the_rest(&self, place: &Place, patience: &Patience) -> bool {
+        let rest = place.rest();
+        let left = patience.left().unwrap_or(Duration::MAX);
+        if rest.is_zero() {
+            return true;
+        }
+        tokio::select! {
+            () = place.released_here() => true,
+            () = tokio::time::sleep(rest.min(left)) => left > rest,
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::{Holder, LockId};
 
@@ -22,8 +23,15 @@ pub(crate) struct Queue {
 struct Line {
     head: Arc<Semaphore>,
     released: Notify,
-    /// Who stood in the way when the head asked last.
-    holder: Mutex<Option<Holder>>,
+    /// What the head was told last, until somebody is granted the lock.
+    refusal: Mutex<Option<Refusal>>,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    holder: Holder,
+    /// When to ask again, whoever is the head by then.
+    ask_again: Instant,
 }
 
 impl Queue {
@@ -33,7 +41,7 @@ impl Queue {
         let mut lines = lock(&self.lines);
         let line = lines.get(lock_id).and_then(Weak::upgrade).unwrap_or_else(|| {
             let head = Arc::new(Semaphore::new(1));
-            let line = Arc::new(Line { head, released: Notify::new(), holder: Mutex::new(None) });
+            let line = Arc::new(Line { head, released: Notify::new(), refusal: Mutex::new(None) });
             lines.insert(lock_id.clone(), Arc::downgrade(&line));
             line
         });
@@ -77,15 +85,28 @@ impl Place {
         self.head.is_some()
     }
 
-    /// Tells those behind who stands in the way, and answers whether that is somebody new.
-    pub(crate) fn note_holder(&self, holder: &Holder) -> bool {
-        let before = lock(&self.line.holder).replace(holder.clone());
-        before.is_none_or(|before| before.fence != holder.fence)
+    /// Tells those behind who stands in the way, and that there is nothing to ask before `pause` is over; answers whether
+    /// that is somebody new.
+    pub(crate) fn refused(&self, holder: &Holder, pause: Duration) -> bool {
+        let refusal = Refusal { holder: holder.clone(), ask_again: Instant::now() + pause };
+        let before = lock(&self.line.refusal).replace(refusal);
+        before.is_none_or(|before| before.holder.fence != holder.fence)
+    }
+
+    /// Says that what was told before is over: the lock was granted here.
+    pub(crate) fn granted(&self) {
+        *lock(&self.line.refusal) = None;
     }
 
     /// Who stood in the way when the head asked last.
     pub(crate) fn holder(&self) -> Option<Holder> {
-        lock(&self.line.holder).clone()
+        lock(&self.line.refusal).as_ref().map(|refusal| refusal.holder.clone())
+    }
+
+    /// How long there is nothing to ask, because a head before has just asked.
+    pub(crate) fn rest(&self) -> Duration {
+        let refusal = lock(&self.line.refusal);
+        refusal.as_ref().map_or(Duration::ZERO, |refusal| refusal.ask_again.saturating_duration_since(Instant::now()))
     }
 
     /// Waits until the lock is released in this process; one release before the call counts too.

@@ -33,7 +33,7 @@ pub(crate) struct Patience {
 
 impl Patience {
     const FIRST: Duration = Duration::from_millis(20);
-    const LONGEST: Duration = Duration::from_millis(500);
+    pub(crate) const LONGEST: Duration = Duration::from_millis(500);
     const FLOOR: Duration = Duration::from_millis(5);
 
     /// Starts to wait.

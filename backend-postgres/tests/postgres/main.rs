@@ -6,6 +6,7 @@
 mod crash;
 mod database;
 mod fences;
+mod many;
 mod own_server;
 #[path = "../server/mod.rs"]
 mod server;

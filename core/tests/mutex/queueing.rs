@@ -65,22 +65,27 @@ async fn of_ten_thousand_waiters_one_asks_the_store() {
     let store = Flaky::on_tokio_time();
     let mutex = store.mutex();
     let _guard = mutex.lock("job").ttl(3_600 * SECOND).acquire().await.unwrap();
-    let ask = async |waiters: usize| {
+    let ask = async |waiters: usize, apart: Duration| {
         let before = store.asked.inserts.load(Ordering::SeqCst);
-        let waiting: Vec<_> = (0..waiters)
-            .map(|_| {
-                let lock = mutex.lock("job").wait(60 * SECOND);
-                tokio::spawn(async move { lock.acquire().await.map(drop) })
-            })
-            .collect();
+        let mut waiting = Vec::new();
+        for _ in 0..waiters {
+            let lock = mutex.lock("job").wait(60 * SECOND);
+            waiting.push(tokio::spawn(async move { lock.acquire().await.map(drop) }));
+            sleep(apart).await;
+        }
         for waiter in waiting {
             assert!(waiter.await.unwrap().unwrap_err().is_held());
         }
         store.asked.inserts.load(Ordering::SeqCst) - before
     };
-    let (one, many) = (ask(1).await, ask(10_000).await);
+    let (one, many) = (ask(1, Duration::ZERO).await, ask(10_000, Duration::ZERO).await);
     println!("asked in a minute: {one} times for one waiter, {many} times for ten thousand");
     // The pauses between two polls are random.
+    assert!(many <= 2 * one, "{many} against {one}");
+
+    // Those who came one after the other also give up one after the other.
+    let (one, many) = (ask(1, Duration::ZERO).await, ask(10_000, Duration::from_millis(1)).await);
+    println!("asked: {one} times for one waiter, {many} times for ten thousand who came within ten seconds");
     assert!(many <= 2 * one, "{many} against {one}");
 }
 
