@@ -309,3 +309,23 @@ async fn connections_that_were_killed_are_replaced() {
         until(async || id_of().await != victim).await;
     }
 }
+
+/// What an acquisition has begun when its future is dropped is released by whoever is left.
+#[tokio::test]
+async fn an_acquire_dropped_at_any_moment_leaves_no_ghost() {
+    for database in both() {
+        let mutex = database.mutex().await;
+        for polls in 0..20 {
+            let lock = mutex.lock("job").ttl(600 * MINUTE);
+            let mut acquiring = Box::pin(lock.acquire());
+            for _ in 0..polls {
+                if tokio::time::timeout(Duration::from_micros(300), &mut acquiring).await.is_ok() {
+                    break;
+                }
+            }
+            drop(acquiring);
+            assert_eq!(mutex.shutdown(Duration::from_secs(30)).await, Vec::new());
+            assert!(!mutex.find("job").await.unwrap().is_some_and(|row| row.is_taken()), "dropped after {polls} polls");
+        }
+    }
+}

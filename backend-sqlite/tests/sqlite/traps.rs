@@ -187,3 +187,22 @@ fn a_guard_dropped_after_its_runtime_is_released() {
         assert!(!mutex.find("job").await.unwrap().unwrap().is_taken());
     });
 }
+
+/// What an acquisition has begun when its future is dropped is released by whoever is left.
+#[tokio::test]
+async fn an_acquire_dropped_at_any_moment_leaves_no_ghost() {
+    let database = Database::new();
+    let mutex = database.mutex().await;
+    for polls in 0..40 {
+        let lock = mutex.lock("job").ttl(600 * MINUTE);
+        let mut acquiring = Box::pin(lock.acquire());
+        for _ in 0..polls {
+            if tokio::time::timeout(Duration::ZERO, &mut acquiring).await.is_ok() {
+                break;
+            }
+        }
+        drop(acquiring);
+        assert_eq!(mutex.shutdown(Duration::from_secs(30)).await, Vec::new());
+        assert!(!mutex.find("job").await.unwrap().is_some_and(|row| row.is_taken()), "dropped after {polls} polls");
+    }
+}
