@@ -1,7 +1,6 @@
-use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{StoreError, StoreErrorKind, TableName};
+use db_mutex_core::{InFlight, StoreError, StoreErrorKind, TableName};
 use mysql_async::{Conn, Pool};
 
 use crate::MySqlStore;
@@ -13,7 +12,6 @@ use crate::operations::Operations;
 use crate::row::{first, text};
 use crate::session::Session;
 use crate::sql::Sql;
-use crate::turns::Turns;
 use crate::url::Url;
 
 /// Builds a [`MySqlStore`]; what is not set has the default that each method tells.
@@ -118,7 +116,7 @@ impl MySqlStoreBuilder {
     fn store(self, pool: Pool, session: Session) -> MySqlStore {
         let client = Client { pool, session, timeout: self.statement_timeout };
         let operations = Operations { client, sql: Sql::for_table(&self.table) };
-        MySqlStore { operations, turns: Arc::new(Turns::default()), table: self.table }
+        MySqlStore { operations, in_flight: InFlight::default(), table: self.table }
     }
 }
 

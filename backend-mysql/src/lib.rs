@@ -5,7 +5,6 @@
 //! | `lib` | [`MySqlStore`], and [`verify_in`](MySqlStore::verify_in) |
 //! | `builder` | its options, and how it is opened |
 //! | `store` | the contract; each request in a task that outlives its caller |
-//! | `turns` | the requests of one owner stay in order |
 //! | `operations` | the operations, each a round trip |
 //! | `sql` | every statement |
 //! | `client` | sending statements, and sending them again where that is safe |
@@ -36,18 +35,15 @@ mod row;
 mod session;
 mod sql;
 mod store;
-mod turns;
 mod url;
 
 use std::fmt;
-use std::sync::Arc;
 
-use db_mutex_core::{Error, Fence, Guard, StoreError, StoreErrorKind, TableName};
+use db_mutex_core::{Error, Fence, Guard, InFlight, StoreError, StoreErrorKind, TableName};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Pool, Transaction, Value};
 
 use crate::operations::Operations;
-use crate::turns::Turns;
 
 pub use builder::MySqlStoreBuilder;
 /// The driver, in the version that [`MySqlStore::verify_in`] takes transactions of.
@@ -80,7 +76,7 @@ pub use mysql_async;
 #[derive(Clone)]
 pub struct MySqlStore {
     operations: Operations,
-    turns: Arc<Turns>,
+    in_flight: InFlight,
     table: TableName,
 }
 

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use db_mutex_core::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, ListFilter, LockId, LockRow, LockStore, OwnerToken, RenewRequest,
-    Renewed, StoreError, StoreErrorKind, async_trait,
+    DeleteRequest, Deleted, InsertRequest, Inserted, ListFilter, LockId, LockRow, LockStore, RenewRequest, Renewed,
+    StoreError, StoreErrorKind, async_trait,
 };
 use tokio::runtime::Handle;
 
@@ -25,46 +25,48 @@ impl LockStore for MySqlStore {
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
         let older_than_us = i64::try_from(older_than.as_micros()).unwrap_or(i64::MAX);
-        self.call(None, move |database| async move { database.purge(older_than_us).await }).await
+        self.call(move |database| async move { database.purge(older_than_us).await }).await
     }
 
     async fn find(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
         let id = id.clone();
-        self.call(None, move |database| async move { database.find(&id).await }).await
+        self.call(move |database| async move { database.find(&id).await }).await
     }
 
     async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
         let include_free = filter.include_free;
-        self.call(None, move |database| async move { database.list(include_free).await }).await
+        self.call(move |database| async move { database.list(include_free).await }).await
     }
 
     async fn insert_many(&self, requests: &[InsertRequest]) -> Result<Vec<Inserted>, StoreError> {
         let requests = requests.to_vec();
-        let owners: Vec<_> = requests.iter().map(|request| request.owner).collect();
-        self.call(owners, move |database| async move { database.insert_many(&requests).await }).await
+        let on_their_way = self.in_flight.enter(requests.iter().map(|request| request.owner));
+        self.call(move |database| async move {
+            let _on_their_way = on_their_way;
+            database.insert_many(&requests).await
+        })
+        .await
     }
 
     async fn delete_many(&self, requests: &[DeleteRequest]) -> Result<Vec<Deleted>, StoreError> {
         let requests = requests.to_vec();
-        let owners: Vec<_> = requests.iter().filter_map(owner_of).collect();
-        self.call(owners, move |database| async move { database.delete_many(&requests).await }).await
+        // Not sooner than an insert of the same owner whose caller has gone away.
+        for owner in requests.iter().filter_map(owner_of) {
+            self.in_flight.settled(&owner).await;
+        }
+        self.call(move |database| async move { database.delete_many(&requests).await }).await
     }
 
     async fn renew_many(&self, requests: &[RenewRequest]) -> Result<Vec<Renewed>, StoreError> {
         let requests = requests.to_vec();
-        let owners: Vec<_> = requests.iter().map(|request| request.owner).collect();
-        self.call(owners, move |database| async move { database.renew_many(&requests).await }).await
+        self.call(move |database| async move { database.renew_many(&requests).await }).await
     }
 }
 
 impl MySqlStore {
-    /// Does `work` in a task that outlives the caller, when it is the owners' turn: a request is then done or not done, and
-    /// its connection goes back to the pool clean, whoever drops the future.
-    async fn call<T, Work, Working>(
-        &self,
-        owners: impl IntoIterator<Item = OwnerToken>,
-        work: Work,
-    ) -> Result<T, StoreError>
+    /// Does `work` in a task that outlives the caller: a request is then done or not done, and its connection goes back to
+    /// the pool clean, whoever drops the future.
+    async fn call<T, Work, Working>(&self, work: Work) -> Result<T, StoreError>
     where
         T: Send + 'static,
         Work: FnOnce(Operations) -> Working,
@@ -74,13 +76,7 @@ impl MySqlStore {
             let message = "the store was called outside of a tokio runtime; call it inside of one";
             StoreError::new(StoreErrorKind::Config, message).with_source(error)
         })?;
-        let turn = self.turns.take(owners.into_iter()).await;
-        let working = work(self.operations.clone());
-        let task = runtime.spawn(async move {
-            let answer = working.await;
-            drop(turn);
-            answer
-        });
+        let task = runtime.spawn(work(self.operations.clone()));
         task.await.unwrap_or_else(|error| {
             let message = "the request did not end, for its tokio runtime is shutting down";
             Err(StoreError::new(StoreErrorKind::Unavailable, message).with_source(error))

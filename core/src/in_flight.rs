@@ -13,7 +13,8 @@ use crate::OwnerToken;
 #[derive(Debug, Clone, Default)]
 pub struct InFlight(Arc<Mutex<Owners>>);
 
-type Owners = HashMap<OwnerToken, watch::Sender<()>>;
+/// How many inserts of an owner are on their way, and who waits for the last to arrive.
+type Owners = HashMap<OwnerToken, (usize, watch::Sender<()>)>;
 
 impl InFlight {
     /// Says that inserts of these owners are on their way, until the answer is dropped.
@@ -21,7 +22,7 @@ impl InFlight {
         let owners: Vec<_> = owners.into_iter().collect();
         let mut known = lock(&self.0);
         for owner in &owners {
-            known.entry(*owner).or_insert_with(|| watch::Sender::new(()));
+            known.entry(*owner).or_insert_with(|| (0, watch::Sender::new(()))).0 += 1;
         }
         InFlightInserts { owners, known: Arc::clone(&self.0) }
     }
@@ -31,7 +32,7 @@ impl InFlight {
     /// # Cancellation safety
     /// Nothing is changed when the future is dropped.
     pub async fn settled(&self, owner: &OwnerToken) {
-        let waiting = lock(&self.0).get(owner).map(watch::Sender::subscribe);
+        let waiting = lock(&self.0).get(owner).map(|(_, arrived)| arrived.subscribe());
         if let Some(mut waiting) = waiting {
             // Nothing is ever sent: it ends when the sender is dropped.
             while waiting.changed().await.is_ok() {}
@@ -51,7 +52,12 @@ impl Drop for InFlightInserts {
     fn drop(&mut self) {
         let mut known = lock(&self.known);
         for owner in &self.owners {
-            known.remove(owner);
+            if let Some((left, _)) = known.get_mut(owner) {
+                *left -= 1;
+                if *left == 0 {
+                    known.remove(owner);
+                }
+            }
         }
     }
 }
@@ -75,7 +81,10 @@ mod tests {
         in_flight.settled(&other).await;
         let early = tokio::time::timeout(Duration::from_secs(60), in_flight.settled(&owner)).await;
         assert!(early.is_err(), "the insert is still on its way");
+        let repeated = in_flight.enter([owner]);
         drop(inserts);
+        assert!(tokio::time::timeout(Duration::from_secs(60), in_flight.settled(&owner)).await.is_err());
+        drop(repeated);
         in_flight.settled(&owner).await;
         assert!(lock(&in_flight.0).is_empty());
     }
