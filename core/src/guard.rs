@@ -77,6 +77,7 @@ impl Guard {
                 return reason;
             }
             tokio::select! {
+                biased;
                 () = self.holding.lost_token().cancelled() => {}
                 () = tokio::time::sleep(self.next_look(Duration::ZERO)) => {}
             }

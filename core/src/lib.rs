@@ -70,3 +70,5 @@ pub use store_error::{StoreError, StoreErrorKind};
 pub use table::TableName;
 pub use ttl::Ttl;
 pub use waiting::WaitLimit;
+#[doc(hidden)]
+pub use waiting::repeat_jitter;

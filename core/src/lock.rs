@@ -278,6 +278,7 @@ impl Lock {
             }
             let Some(pause) = pause else { return Err(error) };
             tokio::select! {
+                biased;
                 () = place.released_here() => {}
                 () = self.pause(&lock_id, pause) => {}
             }

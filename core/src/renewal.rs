@@ -174,6 +174,7 @@ async fn run(shared: Arc<Shared>) {
         }
         let pause = shared.plan(now);
         tokio::select! {
+            biased;
             () = shared.changed.notified() => {}
             Some(_) = attempts.join_next(), if !attempts.is_empty() => {}
             () = tokio::time::sleep(pause) => {}
