@@ -71,6 +71,7 @@ impl Guard {
     /// # Cancellation safety
     /// The future may be dropped at any time.
     pub async fn lost(&self) -> LostReason {
+        self.mutex.shared.renewal.watch(&self.holding);
         loop {
             self.holding.lose_if_over(self.now());
             if let Some(reason) = self.holding.lost_reason() {
@@ -157,6 +158,7 @@ impl Guard {
         let extended = Deadline::counted_from(self.now(), ttl);
         // A shorter lease may be in force from the moment at which the request is sent, whether or not we hear of it.
         self.holding.shorten(extended);
+        shared.renewal.shortened(&self.holding);
         match shared.store.renew(&RenewRequest::new(self.lock_id().clone(), *self.owner(), ttl)).await {
             Ok(Renewed::Renewed(lease)) => {
                 self.holding.renewed(lease, extended);

@@ -73,6 +73,10 @@ struct State {
     unknown: bool,
     /// The guard gives the lock back: an answer "not held" is no news any more.
     ending: bool,
+    /// Somebody wants to be told of the loss in time.
+    watched: bool,
+    /// When the renewal's task looks at the deadline next, on the client's clock.
+    next_look: Option<Duration>,
 }
 
 impl Holding {
@@ -89,7 +93,14 @@ impl Holding {
             ttl: request.ttl,
             acquired_at,
             at_most_until,
-            state: Mutex::new(State { lease, deadline, unknown: false, ending: false }),
+            state: Mutex::new(State {
+                lease,
+                deadline,
+                unknown: false,
+                ending: false,
+                watched: false,
+                next_look: None,
+            }),
             lost: CancellationToken::new(),
             reason: OnceLock::new(),
         }
@@ -116,6 +127,34 @@ impl Holding {
     pub(crate) fn shorten(&self, deadline: Deadline) {
         let mut state = self.state();
         state.deadline = state.deadline.earlier(deadline);
+    }
+
+    pub(crate) fn is_watched(&self) -> bool {
+        self.state().watched
+    }
+
+    /// Wants the deadline to be looked at then; answers whether that is sooner than was planned.
+    pub(crate) fn look_at(&self, at: Duration) -> bool {
+        let mut state = self.state();
+        let sooner = state.next_look.is_none_or(|planned| at < planned);
+        if sooner {
+            state.next_look = Some(at);
+        }
+        sooner
+    }
+
+    /// Begins the look that was planned for `at`; answers whether it still was.
+    pub(crate) fn begin_look(&self, at: Duration) -> bool {
+        let mut state = self.state();
+        let planned = state.next_look == Some(at);
+        if planned {
+            state.next_look = None;
+        }
+        planned
+    }
+
+    pub(crate) fn be_watched(&self) {
+        self.state().watched = true;
     }
 
     /// Counts with what the store has answered.

@@ -76,9 +76,14 @@ impl Renewal {
     /// Says in time when the lease is over, whether it is renewed or not.
     pub(crate) fn watch(&self, holding: &Arc<Holding>) {
         self.ensure_task();
-        if let Some(left) = holding.deadline().remaining(self.shared.clock.elapsed()) {
-            let at = self.shared.clock.elapsed() + left;
-            self.shared.put(at, Entry::Deadline(Arc::downgrade(holding)));
+        holding.be_watched();
+        self.shared.put_deadline(holding, self.shared.clock.elapsed());
+    }
+
+    /// Looks sooner, if anybody watches: the deadline may have come nearer.
+    pub(crate) fn shortened(&self, holding: &Arc<Holding>) {
+        if holding.is_watched() {
+            self.watch(holding);
         }
     }
 
@@ -113,6 +118,15 @@ impl Shared {
         }
     }
 
+    /// Plans to look at the deadline, unless that is planned already.
+    fn put_deadline(&self, holding: &Arc<Holding>, now: Duration) {
+        if let Some(left) = holding.deadline().remaining(now)
+            && holding.look_at(now + left)
+        {
+            self.put(now + left, Entry::Deadline(Arc::downgrade(holding)));
+        }
+    }
+
     /// Takes what is due: all deadlines that have passed, and, if a renewal is due, all those that will be within half an
     /// interval.
     fn take_due(&self, now: Duration) -> (Vec<Arc<Holding>>, Vec<Arc<Holding>>) {
@@ -128,7 +142,9 @@ impl Shared {
         let (mut over, mut due) = (Vec::new(), Vec::new());
         for key in taken {
             match agenda.entries.remove(&key) {
-                Some(Entry::Deadline(holding)) => over.extend(holding.upgrade()),
+                Some(Entry::Deadline(holding)) => {
+                    over.extend(holding.upgrade().filter(|holding| holding.begin_look(key.0)));
+                }
                 Some(Entry::Renew(holding)) => due.extend(holding.upgrade()),
                 None => {}
             }
@@ -163,10 +179,8 @@ async fn run(shared: Arc<Shared>) {
         let (over, due) = shared.take_due(now);
         for holding in over {
             // A renewal may have moved it.
-            if !holding.lose_if_over(now)
-                && let Some(left) = holding.deadline().remaining(now)
-            {
-                shared.put(now + left, Entry::Deadline(Arc::downgrade(&holding)));
+            if !holding.lose_if_over(now) {
+                shared.put_deadline(&holding, now);
             }
         }
         if !due.is_empty() {
