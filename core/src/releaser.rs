@@ -120,16 +120,16 @@ async fn delete_all(store: Arc<dyn LockStore>, mut deletes: UnboundedReceiver<Pe
     }
 }
 
-/// A delete by owner is harmless to repeat, so a store that is away for a moment does not cost the whole TTL.
+/// A delete by owner is harmless to repeat, so a store that is away does not cost the whole TTL, however long it is away.
 async fn delete_patiently(store: &dyn LockStore, request: &DeleteRequest) {
     let mut pause = Duration::from_millis(50);
     loop {
         match store.delete(request).await {
             Ok(_) => return,
-            Err(error) if error.is_transient() && pause < Duration::from_secs(5) => {
+            Err(error) if error.is_transient() => {
                 tracing::debug!(lock_id = %request.lock_id, %error, "release failed; trying again");
                 tokio::time::sleep(pause).await;
-                pause *= 2;
+                pause = (pause * 2).min(Duration::from_secs(5));
             }
             Err(error) => {
                 tracing::warn!(lock_id = %request.lock_id, %error, "release failed; the lock stays until its ttl");
