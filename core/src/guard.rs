@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::deadline::Deadline;
 use crate::holding::Holding;
 use crate::{
     DbMutex, DeleteRequest, Deleted, Error, Fence, Invalid, Lease, LockId, LostReason, OwnerToken, RenewRequest,
@@ -155,13 +154,11 @@ impl Guard {
         if self.holding.lose_if_over(self.now()) {
             return Err(self.timed_out());
         }
-        let extended = Deadline::counted_from(self.now(), ttl);
-        // A shorter lease may be in force from the moment at which the request is sent, whether or not we hear of it.
-        self.holding.shorten(extended);
+        let asking = self.holding.ask(self.now(), ttl);
         shared.renewal.shortened(&self.holding);
         match shared.store.renew(&RenewRequest::new(self.lock_id().clone(), *self.owner(), ttl)).await {
             Ok(Renewed::Renewed(lease)) => {
-                self.holding.renewed(lease, extended);
+                asking.renewed(lease);
                 tracing::debug!(lock_id = %self.lock_id(), fence = %lease.fence, %ttl, "extended");
                 Ok(())
             }

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -65,7 +65,7 @@ pub(crate) struct Holding {
 }
 
 /// What changes while the lock is held.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct State {
     lease: Lease,
     deadline: Deadline,
@@ -77,6 +77,40 @@ struct State {
     watched: bool,
     /// When the renewal's task looks at the deadline next, on the client's clock.
     next_look: Option<Duration>,
+    /// The requests for another lease that are under way.
+    asking: Vec<Asked>,
+    numbered: u64,
+}
+
+#[derive(Debug)]
+struct Asked {
+    number: u64,
+    ttl: Ttl,
+    /// The deadline if it succeeds, whatever else was under way at the time.
+    end: Deadline,
+}
+
+/// A request for another lease, under way until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    holding: Arc<Holding>,
+    number: u64,
+}
+
+impl Asking {
+    /// Counts with what the store has answered.
+    pub(crate) fn renewed(self, lease: Lease) {
+        let state = &mut *self.holding.state();
+        if let Some(asked) = state.asking.iter().find(|asked| asked.number == self.number) {
+            (state.lease, state.deadline, state.unknown) = (lease, asked.end, false);
+        }
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.holding.state().asking.retain(|asked| asked.number != self.number);
+    }
 }
 
 impl Holding {
@@ -100,6 +134,8 @@ impl Holding {
                 ending: false,
                 watched: false,
                 next_look: None,
+                asking: Vec::new(),
+                numbered: 0,
             }),
             lost: CancellationToken::new(),
             reason: OnceLock::new(),
@@ -123,10 +159,29 @@ impl Holding {
         self.at_most_until.map_or(deadline, |until| deadline.earlier(Deadline::at(until)))
     }
 
-    /// Counts with an earlier end from now on.
-    pub(crate) fn shorten(&self, deadline: Deadline) {
+    /// How long the next renewal asks for: never for less than is left, as after an extension.
+    pub(crate) fn renewal_ttl(&self, now: Duration) -> Ttl {
+        self.state().deadline.kept_by(now, self.ttl)
+    }
+
+    /// Begins a request for a lease of `ttl`, sent at `sent`.
+    ///
+    /// A shorter lease may be in force from the moment at which the request is sent, whether or not we hear of it. And of
+    /// two requests under way at once nobody knows which the store does last, so that the shorter of them counts.
+    pub(crate) fn ask(self: &Arc<Self>, sent: Duration, ttl: Ttl) -> Asking {
+        let deadline = Deadline::counted_from(sent, ttl);
         let mut state = self.state();
         state.deadline = state.deadline.earlier(deadline);
+        state.numbered += 1;
+        let mut end = deadline;
+        for other in &mut state.asking {
+            // Done after this one, it is done after `sent`.
+            end = end.earlier(Deadline::counted_from(sent, other.ttl));
+            other.end = other.end.earlier(deadline);
+        }
+        let number = state.numbered;
+        state.asking.push(Asked { number, ttl, end });
+        Asking { holding: Arc::clone(self), number }
     }
 
     pub(crate) fn is_watched(&self) -> bool {
@@ -155,12 +210,6 @@ impl Holding {
 
     pub(crate) fn be_watched(&self) {
         self.state().watched = true;
-    }
-
-    /// Counts with what the store has answered.
-    pub(crate) fn renewed(&self, lease: Lease, deadline: Deadline) {
-        let mut state = self.state();
-        (state.lease, state.deadline, state.unknown) = (lease, deadline, false);
     }
 
     /// Notes that an attempt to renew has failed, so that nothing is known until the next.

@@ -7,7 +7,6 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::deadline::Deadline;
 use crate::holding::Holding;
 use crate::waiting::random_between;
 use crate::{Clock, LockRow, LockStore, LostReason, RenewRequest, Renewed, StoreError, StoreErrorKind, telemetry};
@@ -199,15 +198,17 @@ async fn run(shared: Arc<Shared>) {
 /// One `renew_many` for all that are due.
 async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
     let sent = shared.clock.elapsed();
-    let (asked, requests): (Vec<_>, Vec<_>) = due
+    let (mut asked, requests): (Vec<_>, Vec<_>) = due
         .into_iter()
         .filter(|holding| !holding.is_ending() && !holding.lose_if_over(sent))
         .map(|holding| {
-            let request = RenewRequest::new(holding.lock_id.clone(), holding.owner, holding.ttl);
-            (holding, request)
+            let ttl = holding.renewal_ttl(sent);
+            let asking = holding.ask(sent, ttl);
+            let request = RenewRequest::new(holding.lock_id.clone(), holding.owner, ttl);
+            ((holding, asking), request)
         })
         .unzip();
-    let Some(limit) = asked.iter().filter_map(|holding| holding.ttl.duration()).min() else { return };
+    let Some(limit) = asked.iter().filter_map(|(holding, _)| holding.ttl.duration()).min() else { return };
     let answers = match tokio::time::timeout(limit / 6, shared.store.renew_many(&requests)).await {
         Ok(answers) => answers,
         Err(_) => Err(StoreError::new(StoreErrorKind::Unavailable, "the store did not answer in time")),
@@ -215,17 +216,20 @@ async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
     let now = shared.clock.elapsed();
     match answers {
         Ok(answers) => {
-            for (holding, answer) in asked.iter().zip(answers) {
+            for ((holding, asking), answer) in asked.drain(..).zip(answers) {
                 match answer {
-                    Renewed::Renewed(lease) => renewed(&shared, holding, lease, sent),
+                    Renewed::Renewed(lease) => {
+                        asking.renewed(lease);
+                        renewed(&shared, &holding, lease, sent);
+                    }
                     Renewed::NotHeld if holding.is_ending() => {}
-                    Renewed::NotHeld => holding.lose(why_lost(&shared, holding, limit / 6).await),
+                    Renewed::NotHeld => holding.lose(why_lost(&shared, &holding, limit / 6).await),
                 }
             }
         }
         // Not a reason to give up: the lease may well last until the store is back.
         Err(error) => {
-            for holding in &asked {
+            for (holding, _) in &asked {
                 telemetry::renewal_failed(holding, &error);
                 holding.renewal_failed();
                 shared.try_again(holding, now);
@@ -235,7 +239,6 @@ async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
 }
 
 fn renewed(shared: &Shared, holding: &Arc<Holding>, lease: crate::Lease, sent: Duration) {
-    holding.renewed(lease, Deadline::counted_from(sent, holding.ttl));
     telemetry::renewed(holding);
     if let Some(ttl) = holding.ttl.duration() {
         shared.put(sent + ttl / 3, Entry::Renew(Arc::downgrade(holding)));

@@ -1,0 +1,166 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use db_mutex_core::{Guard, InsertRequest, LockId, LostReason, OwnerToken, Ttl};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{Waiter, World};
+
+/// Timers wake up to a millisecond late, and a client's clock may run faster than they do.
+const SLACK: Duration = Duration::from_millis(8);
+
+/// What the watcher of one guard has to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Watched {
+    pub(crate) operation: u64,
+    pub(crate) process: usize,
+    pub(crate) id: String,
+    pub(crate) ttl: Ttl,
+    pub(crate) keep_alive: bool,
+    pub(crate) since: Duration,
+}
+
+impl World {
+    /// Queue order: only the first of a process's waiters asks.
+    pub(crate) fn check_line(&self, process: usize, request: &InsertRequest) {
+        let now = self.now();
+        let Some(operation) = request.holder.as_str().rsplit(' ').next().and_then(|number| number.parse::<u64>().ok())
+        else {
+            return;
+        };
+        let state = self.state();
+        let id = request.lock_id.as_str();
+        // Whoever does not wait stands in no line; whoever waits no more may ask a last time.
+        let in_line = |waiter: &&Waiter| {
+            waiter.process == process && waiter.id == id && waiter.gives_up.is_none_or(|at| at > now)
+        };
+        let mut line = state.waiters.iter().filter(in_line).map(|waiter| waiter.operation);
+        let first = line.next().filter(|first| *first != operation && line.any(|other| other == operation));
+        drop(state);
+        if let Some(first) = first {
+            self.violated(format_args!("queue order: {operation} asks for `{id}` while {first} stands before it"));
+        }
+    }
+
+    /// G2: at a grant, no other guard may still be valid.
+    pub(crate) fn check_nobody_else_believes(&self, id: &str, owner: OwnerToken) {
+        let state = self.state();
+        let believer = state.guards.iter().find(|held| {
+            held.id == id
+                && held.owner != owner
+                && held
+                    .guard
+                    .upgrade()
+                    .is_some_and(|guard| guard.is_valid() && !state.ledger.was_forced(id, guard.fence().get()))
+        });
+        let believer = believer.map(|held| held.operation);
+        drop(state);
+        if let Some(operation) = believer {
+            self.violated(format_args!("G2: `{id}` was granted while the guard of {operation} is valid"));
+        }
+    }
+
+    /// A guard may believe in its lease only while the store keeps it.
+    fn check_belief(&self, watched: &Watched, guard: &Guard) {
+        let now = self.store_now_us();
+        let state = self.state();
+        let fence = guard.fence().get();
+        let right = state.ledger.holds(&watched.id, *guard.owner(), now) || state.ledger.was_forced(&watched.id, fence);
+        drop(state);
+        if guard.is_valid() && !right {
+            self.violated(format_args!("G2: guard of {} is valid, but its lease is over", watched.operation));
+        }
+    }
+
+    /// A lease that is kept alive may be lost for a reason only.
+    fn check_reason(&self, watched: &Watched, guard: &Guard) {
+        let Some(ttl) = watched.ttl.duration() else { return };
+        let reason = guard.lost_reason();
+        let now = self.now();
+        let state = self.state();
+        let shortened = state.guards.iter().any(|held| held.operation == watched.operation && held.shortened);
+        let forced = state.ledger.was_forced(&watched.id, guard.fence().get());
+        let trouble_at = state.processes[watched.process].trouble_at.max(watched.since);
+        drop(state);
+        self.trace(format_args!("{} has lost `{}`: {reason:?}", watched.operation, watched.id));
+        let excused = !watched.keep_alive || shortened || forced || reason == Some(LostReason::HeldTooLong);
+        // One attempt that was under way, one pause before the next, and its way.
+        let enough = ttl / 6 + (ttl / 20).clamp(Duration::from_millis(10), Duration::from_secs(5)) + 3 * SLACK;
+        if !excused && now.saturating_sub(trouble_at) > enough {
+            self.violated(format_args!(
+                "renewal: {} lost `{}` ({reason:?}) though the store has answered since {:.3} s",
+                watched.operation,
+                watched.id,
+                trouble_at.as_secs_f64()
+            ));
+        }
+    }
+
+    /// Ghosts: without holders every id is free again, whatever its TTL was.
+    pub(crate) async fn check_no_ghosts(&self, ids: &[String]) {
+        for id in ids {
+            let lock_id = LockId::new(id).unwrap();
+            let mut waited = Duration::ZERO;
+            while self.find(&lock_id).is_some_and(|row| row.is_taken()) {
+                if waited > Duration::from_secs(60) {
+                    self.violated(format_args!("ghost: `{id}` is taken though nobody has it"));
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                waited += Duration::from_millis(500);
+            }
+        }
+    }
+}
+
+/// Watches one guard until it is gone or lost.
+pub(crate) async fn watch(world: Arc<World>, watched: Watched, token: Option<CancellationToken>) {
+    loop {
+        let Some(guard) = guard_of(&world, &watched) else { return };
+        world.check_belief(&watched, &guard);
+        let left = guard.remaining();
+        if left == Some(Duration::ZERO) {
+            break;
+        }
+        drop(guard);
+        let pause = left.unwrap_or(Duration::MAX).clamp(Duration::from_millis(1), Duration::from_millis(500));
+        match &token {
+            Some(token) => tokio::select! {
+                biased;
+                () = token.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            },
+            None => tokio::time::sleep(pause).await,
+        }
+    }
+    if let Some(guard) = guard_of(&world, &watched)
+        && watched.keep_alive
+    {
+        world.check_reason(&watched, &guard);
+    }
+    let over_at = world.now();
+    tokio::time::sleep(SLACK).await;
+    let Some(guard) = guard_of(&world, &watched) else { return };
+    if guard.remaining() != Some(Duration::ZERO) {
+        world.violated(format_args!("the guard of {} was lost and is valid again", watched.operation));
+    }
+    let awaited_since = {
+        let state = world.state();
+        state.guards.iter().find(|held| held.operation == watched.operation).and_then(|held| held.awaited_since)
+    };
+    let paused = world.state().processes[watched.process].paused_until + SLACK > over_at;
+    if token.is_some_and(|token| !token.is_cancelled()) {
+        world.violated(format_args!("lost signal: the token of {} was not cancelled in time", watched.operation));
+    }
+    if !paused && awaited_since.is_some_and(|since| since <= over_at) {
+        world.violated(format_args!("lost signal: `lost()` of {} did not return in time", watched.operation));
+    }
+}
+
+fn guard_of(world: &World, watched: &Watched) -> Option<Arc<Guard>> {
+    if world.state().over {
+        return None;
+    }
+    let state = world.state();
+    state.guards.iter().find(|held| held.operation == watched.operation)?.guard.upgrade()
+}

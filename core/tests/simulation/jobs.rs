@@ -1,0 +1,280 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use db_mutex_core::{Clock, DbMutex, Error, Guard, HolderText, Lock, LostReason, Ttl};
+use tokio::time::{Instant, timeout};
+
+use crate::checks::{Watched, watch};
+use crate::store::ProcessStore;
+use crate::world::{Held, Waiter, World};
+
+/// A process: its own mutex, its own clock, its own way to the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Process {
+    pub(crate) world: Arc<World>,
+    pub(crate) number: usize,
+    mutex: DbMutex,
+    ids: Arc<[String]>,
+}
+
+/// A client's clock: it began at some time, and runs a little too fast or too slow.
+#[derive(Debug)]
+struct ProcessClock {
+    start: Instant,
+    began: Duration,
+    /// In a thousandth of what passes: 1000 is right.
+    rate: u32,
+}
+
+impl Clock for ProcessClock {
+    fn elapsed(&self) -> Duration {
+        self.began + Instant::now().saturating_duration_since(self.start) * self.rate / 1000
+    }
+}
+
+impl Process {
+    pub(crate) fn start(world: &Arc<World>, number: usize, ids: &Arc<[String]>) -> Self {
+        world.state().processes.push(crate::world::Process::default());
+        let store = ProcessStore { world: Arc::clone(world), process: number };
+        let clock = world.draw(|random| ProcessClock {
+            start: Instant::now(),
+            began: random.millis(0, 1_000_000),
+            rate: random.pick(&[1000, 1000, 997, 1003]),
+        });
+        let mutex = DbMutex::builder(Arc::new(store))
+            .ttl(Duration::from_secs(60))
+            .holder(HolderText::new(format!("p{number}")).unwrap())
+            .clock(clock)
+            .build()
+            .unwrap();
+        Self { world: Arc::clone(world), number, mutex, ids: Arc::clone(ids) }
+    }
+
+    /// One job after the other.
+    pub(crate) async fn work(self, jobs: u64) {
+        for _ in 0..jobs {
+            let scale = self.world.state().weather.scale;
+            let pause = self.world.draw(|random| random.millis(0, scale / 2));
+            tokio::time::sleep(pause).await;
+            self.job(scale).await;
+            if self.world.has_failed() {
+                return;
+            }
+        }
+    }
+
+    async fn job(&self, scale: u64) {
+        let operation = self.world.next_operation();
+        let ttl = self.draw_ttl(scale);
+        let (id, keep_alive, at_most, rest, way) = self.world.draw(|random| {
+            let id = self.ids[usize::try_from(random.below(self.ids.len() as u64)).unwrap()].clone();
+            let at_most = random.chance(15).then(|| random.millis(scale / 2, 3 * scale));
+            let rest = random.chance(10).then(|| random.millis(1, scale));
+            (id, random.chance(50), at_most, rest, random.below(100))
+        });
+        let mut lock = self.mutex.lock(&id).ttl(ttl).keep_alive(keep_alive).label(operation.to_string());
+        if let Some(at_most) = at_most {
+            lock = lock.hold_at_most(at_most);
+        }
+        if let Some(rest) = rest {
+            lock = lock.hold_at_least(rest);
+        }
+        let limit = self.world.draw(|random| random.millis(0, 4 * scale));
+        let since = self.world.now();
+        let acquired = match way {
+            0..25 => Some(lock.try_acquire().await),
+            25..60 => Some(self.wait_in_line(operation, &id, lock.wait(limit), Some(limit)).await),
+            60..70 => Some(self.wait_in_line(operation, &id, lock.wait(db_mutex_core::WaitLimit::Forever), None).await),
+            _ => {
+                // `timeout` drops the future at some await of it.
+                let lock = lock.wait(db_mutex_core::WaitLimit::Forever);
+                let waiting = self.wait_in_line(operation, &id, lock, None);
+                timeout(limit / 4, waiting).await.ok()
+            }
+        };
+        match acquired {
+            Some(Ok(guard)) => {
+                let watched = Watched { operation, process: self.number, id, ttl, keep_alive, since: self.world.now() };
+                self.hold(guard, watched, scale, at_most.is_some()).await;
+            }
+            Some(Err(error)) if (60..70).contains(&way) || !(error.is_held() || error.is_transient()) => {
+                self.world.violated(format_args!("{operation} (since {since:?}) was answered {error:?}"));
+            }
+            Some(Err(error)) => self.world.trace(format_args!("{operation} gave up: {error}")),
+            None => self.world.trace(format_args!("{operation} was dropped while it waited")),
+        }
+    }
+
+    fn draw_ttl(&self, scale: u64) -> Ttl {
+        self.world.draw(|random| match random.below(20) {
+            0 => Ttl::NEVER,
+            1..4 => Ttl::new(Duration::from_secs(4 * 3600)).unwrap(),
+            _ => Ttl::new(Duration::from_millis(scale * random.between(1, 3))).unwrap(),
+        })
+    }
+
+    async fn wait_in_line(
+        &self,
+        operation: u64,
+        id: &str,
+        lock: Lock,
+        limit: Option<Duration>,
+    ) -> Result<Guard, Error> {
+        let gives_up = limit.map(|limit| self.world.now() + limit);
+        let waiter = Waiter { operation, process: self.number, id: id.to_owned(), gives_up };
+        self.world.trace(format_args!("p{} {operation} waits for {id}, {limit:?}", self.number));
+        self.world.state().waiters.push(waiter);
+        let _leaves = Leaves { world: &self.world, operation };
+        lock.acquire().await
+    }
+
+    /// Holds the lock for a while, doing what holders do, and lets it go in one of the ways there are.
+    async fn hold(&self, guard: Guard, watched: Watched, scale: u64, has_end: bool) {
+        let world = &self.world;
+        let operation = watched.operation;
+        let guard = Arc::new(guard);
+        world.trace(format_args!(
+            "p{} {operation} has {} ({}), {:?} left",
+            self.number,
+            watched.id,
+            watched.ttl,
+            guard.remaining()
+        ));
+        world.state().guards.push(Held {
+            operation,
+            id: watched.id.clone(),
+            owner: *guard.owner(),
+            guard: Arc::downgrade(&guard),
+            awaited_since: None,
+            shortened: false,
+        });
+        let _forgets = Forgets { world, operation };
+        let token = (watched.keep_alive || world.draw(|random| random.chance(60))).then(|| guard.lost_token());
+        drop(tokio::spawn(watch(Arc::clone(world), watched.clone(), token)));
+        for _ in 0..world.draw(|random| random.below(4)) {
+            self.step(&guard, &watched, scale).await;
+        }
+        let (way, limit) = world.draw(|random| (random.below(10), random.millis(0, scale)));
+        if way == 0 && (has_end || !watched.keep_alive && watched.ttl.duration() < Some(Duration::from_secs(3600))) {
+            self.lost_within(&guard, operation, Duration::from_secs(600)).await;
+        }
+        let Some(guard) = Arc::into_inner(guard) else { return };
+        world.trace(format_args!("p{} {operation} lets {} go, way {way}", self.number, watched.id));
+        match way {
+            0..5 => {
+                let released = guard.release().await;
+                if released.as_ref().is_err_and(|error| !(error.is_timed_out() || error.is_transient())) {
+                    world.violated(format_args!("the release of {operation} was answered {released:?}"));
+                }
+            }
+            5..7 => drop(timeout(limit / 8, guard.release()).await),
+            _ => drop(guard),
+        }
+    }
+
+    async fn step(&self, guard: &Guard, watched: &Watched, scale: u64) {
+        let world = &self.world;
+        let operation = watched.operation;
+        let (step, time) = world.draw(|random| (random.below(10), random.millis(0, 2 * scale)));
+        match step {
+            0..5 => tokio::time::sleep(time).await,
+            5..7 => {
+                let ttl = self.draw_ttl(scale);
+                if ttl.duration().is_some_and(|asked| watched.ttl.duration().is_none_or(|ttl| asked < ttl)) {
+                    let mut state = world.state();
+                    state
+                        .guards
+                        .iter_mut()
+                        .filter(|held| held.operation == operation)
+                        .for_each(|held| held.shortened = true);
+                }
+                world.trace(format_args!("p{} {operation} extends by {ttl}", self.number));
+                let extended = timeout(time, guard.extend(ttl)).await;
+                world.trace(format_args!(
+                    "p{} {operation} extended: {extended:?}, {:?} left",
+                    self.number,
+                    guard.remaining()
+                ));
+            }
+            7 => {
+                let ensured = guard.ensure(time).await;
+                world.trace(format_args!("p{} {operation} ensures {time:?}: {ensured:?}", self.number));
+                if ensured.is_ok() && guard.remaining().is_some_and(|left| left < time) {
+                    world.violated(format_args!("ensure: {operation} has less than {time:?} left"));
+                }
+            }
+            _ => drop(self.lost_within(guard, operation, time).await),
+        }
+    }
+
+    async fn lost_within(&self, guard: &Guard, operation: u64, limit: Duration) -> Option<LostReason> {
+        let note = |since: Option<Duration>| {
+            let mut state = self.world.state();
+            let held = state.guards.iter_mut().find(|held| held.operation == operation);
+            if let Some(held) = held {
+                held.awaited_since = since;
+            }
+        };
+        note(Some(self.world.now()));
+        let lost = timeout(limit, guard.lost()).await.ok();
+        note(None);
+        if lost.is_some() && guard.is_valid() {
+            self.world.violated(format_args!("{operation} was told {lost:?} and is valid"));
+        }
+        lost
+    }
+}
+
+struct Leaves<'a> {
+    world: &'a World,
+    operation: u64,
+}
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.world.state().waiters.retain(|waiter| waiter.operation != self.operation);
+    }
+}
+
+struct Forgets<'a> {
+    world: &'a World,
+    operation: u64,
+}
+
+impl Drop for Forgets<'_> {
+    fn drop(&mut self) {
+        self.world.state().guards.retain(|held| held.operation != self.operation);
+    }
+}
+
+/// A task of a process: it stands still while the process does.
+pub(crate) struct Gated<F> {
+    pub(crate) world: Arc<World>,
+    pub(crate) process: usize,
+    pub(crate) task: Pin<Box<F>>,
+    pub(crate) gate: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl<F: Future> Future for Gated<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        loop {
+            if let Some(gate) = &mut self.gate {
+                if gate.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.gate = None;
+            }
+            match self.world.paused_until(self.process) {
+                Some(until) => {
+                    let pause = until.saturating_sub(self.world.now());
+                    self.gate = Some(Box::pin(tokio::time::sleep(pause)));
+                }
+                None => return self.task.as_mut().poll(cx),
+            }
+        }
+    }
+}

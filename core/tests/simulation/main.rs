@@ -1,0 +1,77 @@
+//! Takes core through thousands of random courses over a store that fails, each the same again from its seed.
+//!
+//! Every run has some processes with clocks of their own and some tasks each, which acquire, wait, give up, hold, extend
+//! and release; meanwhile requests fail, replies are lost or late, processes pause, the store's clock steps within the
+//! margin, an operator releases by force and purges. What is promised is checked all along. All of it happens on tokio's
+//! paused clock in one thread, and all chance comes from the seed; only owner tokens are the operating system's, and they
+//! are compared for equality alone.
+//!
+//! `DB_MUTEX_SEEDS=1000000 cargo test --release -p db-mutex-core --test simulation` takes more courses, and
+//! `DB_MUTEX_SEED=4711` a single one, whose events it prints.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod checks;
+mod jobs;
+mod ledger;
+mod random;
+mod run;
+mod store;
+mod weather;
+mod world;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+#[test]
+fn no_course_breaks_a_promise() {
+    if let Some(seed) = number("DB_MUTEX_SEED") {
+        let (violation, trace) = run::run(seed, true);
+        println!("{}", trace.join("\n"));
+        assert_eq!(violation, None, "seed {seed}");
+        return;
+    }
+    let seeds = number("DB_MUTEX_SEEDS").unwrap_or(10_000);
+    let next = AtomicU64::new(0);
+    let failed = Mutex::new(None);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, Into::into) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    if let (Some(violation), _) = run::run(seed, false) {
+                        next.store(seeds, Ordering::Relaxed);
+                        failed.lock().unwrap().get_or_insert((seed, violation));
+                    }
+                }
+            });
+        }
+    });
+    if let Some((seed, violation)) = failed.into_inner().unwrap() {
+        let (_, trace) = run::run(seed, true);
+        panic!(
+            "{}\n\nseed {seed} broke a promise {violation}\nrepeat it: DB_MUTEX_SEED={seed} cargo test -p \
+             db-mutex-core --test simulation -- --nocapture",
+            trace.join("\n")
+        );
+    }
+}
+
+#[test]
+fn the_same_seed_takes_the_same_course() {
+    for seed in 0..50 {
+        let (first, second) = (run::run(seed, true), run::run(seed, true));
+        let differs = first.1.iter().zip(&second.1).position(|(one, two)| one != two);
+        assert_eq!(differs, None, "seed {seed}: {:?}", differs.map(|at| (&first.1[at], &second.1[at])));
+        assert_eq!(first, second, "seed {seed}");
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let value = std::env::var(variable).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable} is {value:?}, which is no number")))
+}

@@ -1,0 +1,165 @@
+use std::fmt::Arguments;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use db_mutex_core::{Guard, ManualClock, MemoryStore, OwnerToken};
+use tokio::time::Instant;
+
+use crate::ledger::Ledger;
+use crate::random::Random;
+use crate::weather::Weather;
+
+/// All that the processes of one run share: the database, the weather over it, and what is watched.
+#[derive(Debug)]
+pub(crate) struct World {
+    start: Instant,
+    pub(crate) memory: MemoryStore,
+    pub(crate) store_clock: ManualClock,
+    state: Mutex<State>,
+}
+
+/// What changes in the course of a run.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) random: Random,
+    pub(crate) weather: Weather,
+    pub(crate) ledger: Ledger,
+    pub(crate) processes: Vec<Process>,
+    /// Who stands in line, in the order of arrival.
+    pub(crate) waiters: Vec<Waiter>,
+    pub(crate) guards: Vec<Held>,
+    /// The run is over: what is dropped now has no effects.
+    pub(crate) over: bool,
+    /// Up to when the store's clock has followed the run's.
+    followed: Duration,
+    operations: u64,
+    violation: Option<String>,
+    trace: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Process {
+    pub(crate) paused_until: Duration,
+    /// When something last went wrong between this process and the store.
+    pub(crate) trouble_at: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(crate) operation: u64,
+    pub(crate) process: usize,
+    pub(crate) id: String,
+    pub(crate) gives_up: Option<Duration>,
+}
+
+/// A guard in somebody's hands.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) operation: u64,
+    pub(crate) id: String,
+    pub(crate) owner: OwnerToken,
+    pub(crate) guard: Weak<Guard>,
+    /// Somebody has awaited `lost()` of it since then.
+    pub(crate) awaited_since: Option<Duration>,
+    /// Its holder has asked for less than the lock's own TTL.
+    pub(crate) shortened: bool,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, traced: bool) -> Arc<Self> {
+        let mut random = Random::new(seed);
+        let store_clock = ManualClock::new();
+        let weather = Weather::draw(&mut random);
+        Arc::new(Self {
+            start: Instant::now(),
+            memory: MemoryStore::with_clock(store_clock.clone()),
+            store_clock,
+            state: Mutex::new(State {
+                random,
+                weather,
+                ledger: Ledger::default(),
+                processes: Vec::new(),
+                waiters: Vec::new(),
+                guards: Vec::new(),
+                over: false,
+                followed: Duration::ZERO,
+                operations: 0,
+                violation: None,
+                trace: traced.then(Vec::new),
+            }),
+        })
+    }
+
+    /// The time since the run began.
+    pub(crate) fn now(&self) -> Duration {
+        Instant::now().duration_since(self.start)
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn draw<T>(&self, draw: impl FnOnce(&mut Random) -> T) -> T {
+        draw(&mut self.state().random)
+    }
+
+    /// Lets the store's clock follow the run's, and answers its time in microseconds.
+    pub(crate) fn store_now_us(&self) -> i64 {
+        let now = self.now();
+        let mut state = self.state();
+        self.store_clock.advance(now.saturating_sub(state.followed));
+        state.followed = now;
+        self.store_clock.now_us()
+    }
+
+    pub(crate) fn next_operation(&self) -> u64 {
+        let mut state = self.state();
+        state.operations += 1;
+        state.operations
+    }
+
+    pub(crate) fn trace(&self, event: Arguments<'_>) {
+        let now = self.now();
+        if let Some(trace) = &mut self.state().trace {
+            trace.push(format!("{:>10.3} {event}", now.as_secs_f64()));
+        }
+    }
+
+    /// Says that a promise was broken; the first to be so is told.
+    pub(crate) fn violated(&self, what: Arguments<'_>) {
+        self.trace(format_args!("VIOLATION {what}"));
+        let now = self.now();
+        let mut state = self.state();
+        if state.violation.is_none() {
+            state.violation = Some(format!("at {:.3} s: {what}", now.as_secs_f64()));
+        }
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state().violation.is_some()
+    }
+
+    pub(crate) fn result(&self) -> (Option<String>, Vec<String>) {
+        let mut state = self.state();
+        (state.violation.take(), state.trace.take().unwrap_or_default())
+    }
+
+    pub(crate) fn trouble(&self, process: usize) {
+        let now = self.now();
+        let mut state = self.state();
+        let trouble_at = &mut state.processes[process].trouble_at;
+        *trouble_at = now.max(*trouble_at);
+    }
+
+    pub(crate) fn paused_until(&self, process: usize) -> Option<Duration> {
+        let until = self.state().processes[process].paused_until;
+        (until > self.now()).then_some(until)
+    }
+
+    /// Passes once the process runs.
+    pub(crate) async fn gate(&self, process: usize) {
+        while let Some(until) = self.paused_until(process) {
+            tokio::time::sleep_until(self.start + until).await;
+        }
+    }
+}
