@@ -157,6 +157,8 @@ impl Guard {
         let asking = self.holding.ask(self.now(), ttl);
         shared.renewal.shortened(&self.holding);
         match shared.store.renew(&RenewRequest::new(self.lock_id().clone(), *self.owner(), ttl)).await {
+            // Valid no more is lost for good, although nobody else may have had it.
+            Ok(Renewed::Renewed(_)) if self.holding.lose_if_over(self.now()) => Err(self.timed_out()),
             Ok(Renewed::Renewed(lease)) => {
                 asking.renewed(lease);
                 tracing::debug!(lock_id = %self.lock_id(), fence = %lease.fence, %ttl, "extended");

@@ -218,6 +218,7 @@ async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
         Ok(answers) => {
             for ((holding, asking), answer) in asked.drain(..).zip(answers) {
                 match answer {
+                    Renewed::Renewed(_) if holding.lose_if_over(now) => {}
                     Renewed::Renewed(lease) => {
                         asking.renewed(lease);
                         renewed(&shared, &holding, lease, sent);
