@@ -1,6 +1,4 @@
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use db_mutex_core::{Clock, DbMutex, Error, Guard, HolderText, Lock, LostReason, Ttl};
@@ -246,35 +244,5 @@ struct Forgets<'a> {
 impl Drop for Forgets<'_> {
     fn drop(&mut self) {
         self.world.state().guards.retain(|held| held.operation != self.operation);
-    }
-}
-
-/// A task of a process: it stands still while the process does.
-pub(crate) struct Gated<F> {
-    pub(crate) world: Arc<World>,
-    pub(crate) process: usize,
-    pub(crate) task: Pin<Box<F>>,
-    pub(crate) gate: Option<Pin<Box<tokio::time::Sleep>>>,
-}
-
-impl<F: Future> Future for Gated<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        loop {
-            if let Some(gate) = &mut self.gate {
-                if gate.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                self.gate = None;
-            }
-            match self.world.paused_until(self.process) {
-                Some(until) => {
-                    let pause = until.saturating_sub(self.world.now());
-                    self.gate = Some(Box::pin(tokio::time::sleep(pause)));
-                }
-                None => return self.task.as_mut().poll(cx),
-            }
-        }
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 use db_mutex_core::{DeleteRequest, LockId, LockStore};
 use tokio::task::JoinSet;
 
-use crate::jobs::{Gated, Process};
+use crate::gate::Gated;
+use crate::jobs::Process;
 use crate::store::ProcessStore;
 use crate::world::World;
 
@@ -36,8 +37,7 @@ async fn all(world: &Arc<World>) {
         let process = Process::start(world, number, &ids);
         for _ in 0..world.draw(|random| random.between(1, 4)) {
             let jobs = world.draw(|random| random.between(1, 4));
-            let task = Box::pin(process.clone().work(jobs));
-            tasks.spawn(Gated { world: Arc::clone(world), process: number, task, gate: None });
+            tasks.spawn(Gated::new(world, number, process.clone().work(jobs)));
         }
         started.push(process);
     }
@@ -59,8 +59,10 @@ async fn all(world: &Arc<World>) {
 async fn operate(world: Arc<World>, ids: Arc<[String]>, processes: usize) {
     let scale = world.state().weather.scale;
     let store = ProcessStore { world: Arc::clone(&world), process: 0 };
-    let busy = world.draw(|random| random.chance(70));
-    while busy {
+    if world.draw(|random| random.chance(30)) {
+        return;
+    }
+    loop {
         let pause = world.draw(|random| random.millis(1, 2 * scale));
         tokio::time::sleep(pause).await;
         let (what, time) = world.draw(|random| (random.below(10), random.millis(1, 3 * scale)));
