@@ -17,6 +17,7 @@ pub(crate) struct Watched {
     pub(crate) id: String,
     pub(crate) ttl: Ttl,
     pub(crate) keep_alive: bool,
+    pub(crate) at_most: Option<Duration>,
     pub(crate) since: Duration,
 }
 
@@ -69,6 +70,13 @@ impl World {
         drop(state);
         if guard.is_valid() && !right {
             self.violated(format_args!("G2: guard of {} is valid, but its lease is over", watched.operation));
+        }
+        let held_for = self.now() - watched.since;
+        if guard.is_valid() && watched.at_most.is_some_and(|at_most| held_for > at_most + at_most / 100 + SLACK) {
+            self.violated(format_args!(
+                "{} holds `{}` for {held_for:?}, which is too long",
+                watched.operation, watched.id
+            ));
         }
     }
 

@@ -94,8 +94,9 @@ impl Process {
         };
         match acquired {
             Some(Ok(guard)) => {
-                let watched = Watched { operation, process: self.number, id, ttl, keep_alive, since: self.world.now() };
-                self.hold(guard, watched, scale, at_most.is_some()).await;
+                let watched =
+                    Watched { operation, process: self.number, id, ttl, keep_alive, at_most, since: self.world.now() };
+                self.hold(guard, watched, scale).await;
             }
             Some(Err(error)) if (60..70).contains(&way) || !(error.is_held() || error.is_transient()) => {
                 self.world.violated(format_args!("{operation} (since {since:?}) was answered {error:?}"));
@@ -129,9 +130,12 @@ impl Process {
     }
 
     /// Holds the lock for a while, doing what holders do, and lets it go in one of the ways there are.
-    async fn hold(&self, guard: Guard, watched: Watched, scale: u64, has_end: bool) {
+    async fn hold(&self, guard: Guard, watched: Watched, scale: u64) {
         let world = &self.world;
         let operation = watched.operation;
+        if !guard.is_valid() && watched.at_most.is_none() {
+            world.violated(format_args!("{operation} was given `{}` when its lease was over", watched.id));
+        }
         let guard = Arc::new(guard);
         world.trace(format_args!(
             "p{} {operation} has {} ({}), {:?} left",
@@ -155,7 +159,10 @@ impl Process {
             self.step(&guard, &watched, scale).await;
         }
         let (way, limit) = world.draw(|random| (random.below(10), random.millis(0, scale)));
-        if way == 0 && (has_end || !watched.keep_alive && watched.ttl.duration() < Some(Duration::from_secs(3600))) {
+        if way == 0
+            && (watched.at_most.is_some()
+                || !watched.keep_alive && watched.ttl.duration() < Some(Duration::from_secs(3600)))
+        {
             self.lost_within(&guard, operation, Duration::from_secs(600)).await;
         }
         let Some(guard) = Arc::into_inner(guard) else { return };
