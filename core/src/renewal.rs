@@ -221,7 +221,7 @@ async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
                     Renewed::Renewed(_) if holding.lose_if_over(now) => {}
                     Renewed::Renewed(lease) => {
                         asking.renewed(lease);
-                        renewed(&shared, &holding, lease, sent);
+                        renewed(&shared, &holding, sent);
                     }
                     Renewed::NotHeld if holding.is_ending() => {}
                     Renewed::NotHeld => holding.lose(why_lost(&shared, &holding, limit / 6).await),
@@ -239,7 +239,7 @@ async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
     }
 }
 
-fn renewed(shared: &Shared, holding: &Arc<Holding>, lease: crate::Lease, sent: Duration) {
+fn renewed(shared: &Shared, holding: &Arc<Holding>, sent: Duration) {
     telemetry::renewed(holding);
     if let Some(ttl) = holding.ttl.duration() {
         shared.put(sent + ttl / 3, Entry::Renew(Arc::downgrade(holding)));
