@@ -1,10 +1,11 @@
 -- A renewal changes no indexed column and finds room in its page: the table stays as small as its locks are many.
 CREATE TABLE {table} (
-    lock_id     text   COLLATE "C" NOT NULL PRIMARY KEY,       -- compared byte by byte
-    owner       bytea  CHECK (octet_length(owner) = 16),
-    fence       bigint NOT NULL CHECK (fence > 0),
-    holder      text   NOT NULL,
-    acquired_at bigint NOT NULL,                               -- microseconds since 1970, UTC
-    released_at bigint,
-    expires_at  bigint NOT NULL                                -- 9223372036854775807: never
+    lock_id      text   COLLATE "C" NOT NULL PRIMARY KEY,      -- compared byte by byte
+    owner        bytea  CHECK (octet_length(owner) = 16),
+    fence        bigint NOT NULL CHECK (fence > 0),
+    holder       text   NOT NULL,
+    acquired_at  bigint NOT NULL,                              -- microseconds since 1970, UTC
+    released_at  bigint,
+    expires_at   bigint NOT NULL,                              -- 9223372036854775807: never
+    wanted_until bigint                                        -- until then a release notifies; NULL: nobody waits
 ) WITH (fillfactor = 50)

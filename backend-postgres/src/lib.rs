@@ -7,7 +7,10 @@
 //! | `sql` | every statement |
 //! | `verify` | proving the lock inside the user's own transaction |
 //! | `session` | sending a statement: in a task, bounded, repeated where that is safe |
-//! | `pool` | connections of our own, and what they are set to |
+//! | `connector` | how a connection of our own is opened |
+//! | `pool` | those that statements are sent on, and what they are set to |
+//! | `listener` | the one that learns of releases in other processes |
+//! | `waiters` | who waits for which lock, and what the listener has yet to do for them |
 //! | `url`, `tls` | what a URL says, and how a connection is protected |
 //! | `migrate` | the table, and whether locks can be kept in it |
 //! | `error` | what an error of PostgreSQL means |
@@ -23,8 +26,17 @@
 //! PgBouncer in transaction mode works with
 //! [`prepared_statements(false)`](PostgresStoreBuilder::prepared_statements): each request is then one statement, sent in
 //! one go, that depends on no setting of the session.
+//!
+//! # Waiting
+//!
+//! While a lock is waited for, its release notifies, on a channel of its own whose name is a hash: every role can see the
+//! channels of a database. A store with connections of its own listens, on one more connection for all who wait, which is
+//! there only while somebody does and for half a minute after that. Where nobody waits nothing is sent or written for it.
+//! Through a pooler, or over a pool of the application, waiters ask from time to time instead, twice a second and more.
 
+mod connector;
 mod error;
+mod listener;
 mod migrate;
 mod pool;
 mod session;
@@ -34,6 +46,7 @@ mod store;
 mod tls;
 mod url;
 mod verify;
+mod waiters;
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,6 +55,8 @@ use std::time::Duration;
 use db_mutex_core::{InFlight, StoreError, StoreErrorKind, TableName};
 use deadpool_postgres::Pool;
 
+use crate::connector::Connector;
+use crate::listener::Listener;
 use crate::migrate::Table;
 use crate::pool::PoolOptions;
 use crate::session::Session;
@@ -81,6 +96,8 @@ struct Shared {
     sql: Sql,
     table: Table,
     in_flight: InFlight,
+    /// Only where the connections are ours from end to end.
+    listener: Option<Listener>,
 }
 
 impl PostgresStore {
@@ -220,9 +237,10 @@ impl PostgresStoreBuilder {
     /// # Cancellation safety
     /// As [`PostgresStore::connect`].
     pub async fn connect(self, url: &str) -> Result<PostgresStore, StoreError> {
-        let pool = pool::make_pool(url, &self.pool)?;
-        let prepared = self.pool.direct;
-        self.open(pool, prepared).await
+        let connector = Connector::new(url, self.pool.statement_timeout)?;
+        let pool = pool::make_pool(&connector, &self.pool)?;
+        let own = self.pool.direct.then_some(connector);
+        self.open(pool, own).await
     }
 
     /// Takes a pool of the application; see [`PostgresStore::from_pool`].
@@ -233,14 +251,16 @@ impl PostgresStoreBuilder {
     /// # Cancellation safety
     /// As [`PostgresStore::connect`].
     pub async fn from_pool(self, pool: Pool) -> Result<PostgresStore, StoreError> {
-        self.open(pool, false).await
+        self.open(pool, None).await
     }
 
-    async fn open(self, pool: Pool, prepared: bool) -> Result<PostgresStore, StoreError> {
+    async fn open(self, pool: Pool, own: Option<Connector>) -> Result<PostgresStore, StoreError> {
+        let sql = Sql::for_table(self.schema.as_ref(), &self.table);
         let store = PostgresStore {
             shared: Arc::new(Shared {
-                session: Session { pool, prepared, timeout: self.pool.statement_timeout },
-                sql: Sql::for_table(self.schema.as_ref(), &self.table),
+                session: Session { pool, prepared: own.is_some(), timeout: self.pool.statement_timeout },
+                listener: own.map(|connector| Listener::new(connector, &sql, self.pool.statement_timeout)),
+                sql,
                 table: Table::new(self.schema.as_ref(), &self.table),
                 in_flight: InFlight::default(),
             }),

@@ -17,6 +17,7 @@ const COLUMNS: &[(&str, &str, bool)] = &[
     ("acquired_at", "bigint", true),
     ("released_at", "bigint", false),
     ("expires_at", "bigint", true),
+    ("wanted_until", "bigint", false),
 ];
 
 /// Which table, and what its statements call it.

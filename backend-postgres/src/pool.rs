@@ -1,10 +1,9 @@
 use std::time::Duration;
 
-use db_mutex_core::{Invalid, StoreError, StoreErrorKind as Kind};
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use tokio_postgres::NoTls;
+use db_mutex_core::{StoreError, StoreErrorKind as Kind};
+use deadpool_postgres::{Hook, HookError, Pool, Runtime};
 
-use crate::url::{TlsMode, Url};
+use crate::connector::Connector;
 
 /// What a pool of our own is made with.
 #[derive(Debug, Clone)]
@@ -17,17 +16,8 @@ pub(crate) struct PoolOptions {
 }
 
 /// Makes a pool; nothing is connected yet.
-pub(crate) fn make_pool(url: &str, options: &PoolOptions) -> Result<Pool, StoreError> {
-    let mut url = Url::parse(url).map_err(|invalid: Invalid| StoreError::new(Kind::Config, invalid.to_string()))?;
-    if url.config.get_application_name().is_none() {
-        url.config.application_name("db-mutex");
-    }
-    // A peer that is gone without a word must not be waited for longer than a statement may take.
-    if url.config.get_connect_timeout().is_none() {
-        url.config.connect_timeout(options.statement_timeout);
-    }
-    url.config.tcp_user_timeout(options.statement_timeout).keepalives_idle(Duration::from_secs(15));
-    let pool = Pool::builder(manager(url)?)
+pub(crate) fn make_pool(connector: &Connector, options: &PoolOptions) -> Result<Pool, StoreError> {
+    let pool = Pool::builder(connector.manager())
         .max_size(options.size)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(options.statement_timeout))
@@ -36,35 +26,6 @@ pub(crate) fn make_pool(url: &str, options: &PoolOptions) -> Result<Pool, StoreE
     pool.build()
         .map_err(|error| StoreError::new(Kind::Config, "the connection pool cannot be built").with_source(error))
 }
-
-#[cfg(feature = "rustls-any")]
-fn manager(url: Url) -> Result<Manager, StoreError> {
-    Ok(match url.tls {
-        TlsMode::Disable => Manager::from_config(url.config, NoTls, MANAGER),
-        mode => {
-            let connector = crate::tls::connector(mode, url.root_certificates.as_deref())?;
-            Manager::from_config(url.config, connector, MANAGER)
-        }
-    })
-}
-
-#[cfg(not(feature = "rustls-any"))]
-fn manager(mut url: Url) -> Result<Manager, StoreError> {
-    match url.tls {
-        TlsMode::Disable | TlsMode::Prefer => {
-            url.config.ssl_mode(tokio_postgres::config::SslMode::Disable);
-            Ok(Manager::from_config(url.config, NoTls, MANAGER))
-        }
-        TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => {
-            let _ = url.root_certificates;
-            let message =
-                "TLS is not compiled in; turn on the feature `tls`, or write sslmode=disable if plain text will do";
-            Err(StoreError::new(Kind::Config, message))
-        }
-    }
-}
-
-const MANAGER: ManagerConfig = ManagerConfig { recycling_method: RecyclingMethod::Fast };
 
 /// What the statements expect of a session, whatever the role's defaults are.
 ///

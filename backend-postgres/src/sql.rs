@@ -28,12 +28,15 @@ pub(crate) struct Sql {
     pub(crate) list_taken: String,
     pub(crate) list_all: String,
     pub(crate) verify: String,
+    pub(crate) channels: String,
+    pub(crate) mark: String,
 }
 
 impl Sql {
     /// The statements for `table`, of `schema` or else of the search path.
     pub(crate) fn for_table(schema: Option<&TableName>, table: &TableName) -> Self {
         let table = quoted(schema, table);
+        let wake = wake();
         let row = format!("SELECT {ROW}, {NOW} FROM {table} AS held");
         let one = "(VALUES ($1::text, $2::bytea, $3::text, $4::bigint)) AS request (lock_id, owner, holder, ttl)";
         let many = "unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[]) AS request (lock_id, owner, holder, ttl)";
@@ -64,9 +67,9 @@ impl Sql {
             ),
 
             delete_by_owner: format!(
-                "WITH {NOT_DURABLE} UPDATE {table} SET {released} FROM commit
+                "WITH {NOT_DURABLE} UPDATE {table} AS held SET {released} FROM commit
                  WHERE commit.mode = 'off' AND lock_id = $1 AND owner = $2 AND expires_at > {NOW}
-                 RETURNING lock_id",
+                 RETURNING lock_id, {wake}",
                 released = released("$3::bigint"),
             ),
             delete_many: format!(
@@ -80,12 +83,13 @@ impl Sql {
                  )
                  UPDATE {table} AS held SET {released} FROM locked, commit
                  WHERE commit.mode = 'off' AND held.lock_id = locked.lock_id AND held.expires_at > {NOW}
-                 RETURNING held.lock_id",
+                 RETURNING held.lock_id, {wake}",
                 released = released("locked.rest"),
             ),
             delete_by_force: format!(
-                "UPDATE {table} SET owner = NULL, released_at = coalesce(released_at, {NOW}), expires_at = {NOW}
-                 WHERE lock_id = $1 AND expires_at > {NOW} RETURNING lock_id"
+                "UPDATE {table} AS held SET
+                     owner = NULL, released_at = coalesce(released_at, {NOW}), expires_at = {NOW}
+                 WHERE lock_id = $1 AND expires_at > {NOW} RETURNING lock_id, {wake}"
             ),
 
             // Without its row an id starts again at the clock: only a fence behind the clock may go.
@@ -115,6 +119,13 @@ impl Sql {
                  SELECT fence FROM fresh UNION ALL SELECT fence FROM old",
                 mine = format_args!("{table} WHERE lock_id = $1 AND owner = $2 AND expires_at > {NOW}"),
             ),
+
+            channels: format!(
+                "SELECT held.lock_id, {CHANNEL}
+                 FROM (SELECT lock_id, '{table}'::regclass::oid AS tableoid FROM unnest($1::text[]) AS asked (lock_id))
+                     AS held"
+            ),
+            mark: mark(&table),
         }
     }
 }
@@ -138,6 +149,51 @@ const NOT_DURABLE: &str = "commit AS MATERIALIZED (SELECT set_config('synchronou
 /// would let every lock rest for an hour.
 fn released(rest: &str) -> String {
     format!("owner = NULL, released_at = {NOW}, expires_at = greatest({NOW}, least(acquired_at, {NOW}) + {rest})")
+}
+
+/// What those who wait for a row listen to: one channel for each lock, as a hash, for every role can see the channels and an
+/// id may be long. By the table's number, because its name may be written with its schema or without.
+const CHANNEL: &str = "'db_mutex_' || md5(held.tableoid || ':' || held.lock_id)";
+
+/// Tells those who wait that a row is free now, unless it rests; where nobody waits it does nothing at all, for NOTIFY
+/// makes commits wait for each other. If other applications let the server's queue fill up, it fails the commit: the release
+/// is worth more, so it says nothing, and the waiters poll.
+fn wake() -> String {
+    format!(
+        "CASE WHEN held.wanted_until > held.expires_at AND held.expires_at <= {NOW} AND pg_notification_queue_usage() < 0.5
+              THEN pg_notify({CHANNEL}, '') END"
+    )
+}
+
+/// Marks what somebody waits for, so that its release tells, and answers for each row whether it is `marked`, `free`, or
+/// `busy`: locked by somebody else, to be marked a little later.
+///
+/// It never waits for a row, and a verified row's lock is no hindrance to it, nor it to that. What is marked for long enough
+/// is only read: of a hundred processes that wait for a lock one writes.
+fn mark(table: &str) -> String {
+    format!(
+        "WITH moment AS MATERIALIZED (SELECT {NOW} AS now),
+         seen AS MATERIALIZED (
+             SELECT held.lock_id, held.fence, held.expires_at > moment.now AS taken,
+                    held.wanted_until > moment.now + $2::bigint / 2 IS TRUE AS known
+             FROM unnest($1::text[]) AS asked (lock_id) JOIN {table} AS held USING (lock_id), moment
+         ),
+         locked AS MATERIALIZED (
+             SELECT held.lock_id FROM seen JOIN {table} AS held USING (lock_id), moment
+             WHERE seen.taken AND NOT seen.known AND held.expires_at > moment.now
+             FOR NO KEY UPDATE OF held SKIP LOCKED
+         ),
+         marked AS (
+             UPDATE {table} AS held SET wanted_until = moment.now + $2 FROM locked, moment
+             WHERE held.lock_id = locked.lock_id AND held.expires_at > moment.now
+             RETURNING held.lock_id, held.fence
+         )
+         SELECT seen.lock_id, coalesce(marked.fence, seen.fence),
+                CASE WHEN NOT seen.taken THEN 'free'
+                     WHEN seen.known OR marked.lock_id IS NOT NULL THEN 'marked'
+                     ELSE 'busy' END
+         FROM seen LEFT JOIN marked USING (lock_id)"
+    )
 }
 
 /// Grants what is free; answers a row for each request that it could decide.
@@ -174,7 +230,8 @@ fn insert(table: &str, requests: &str) -> String {
              UPDATE {table} AS held SET
                  fence = CASE WHEN held.owner = open.owner THEN held.fence ELSE greatest(held.fence + 1, open.now) END,
                  acquired_at = CASE WHEN held.owner = open.owner THEN held.acquired_at ELSE open.now END,
-                 owner = open.owner, holder = open.holder, released_at = NULL, expires_at = open.expires_at
+                 owner = open.owner, holder = open.holder, released_at = NULL, expires_at = open.expires_at,
+                 wanted_until = CASE WHEN held.owner = open.owner THEN held.wanted_until END
              FROM free JOIN open USING (lock_id) WHERE held.lock_id = free.lock_id
              RETURNING held.lock_id, held.fence, held.acquired_at, held.expires_at
          ),

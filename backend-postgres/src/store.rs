@@ -27,6 +27,7 @@ impl LockStore for PostgresStore {
             let answer = self.shared.session.run_keeping(ticket, sql, values.clone()).await?;
             let verdict = answer.rows.first().map(read_verdict).transpose()?;
             if let Some(answer) = again.judge(verdict).await? {
+                self.note_refusal(&request.lock_id, &answer);
                 return Ok(answer);
             }
         }
@@ -110,6 +111,7 @@ impl LockStore for PostgresStore {
             for request in open {
                 let id = request.lock_id.as_str();
                 if let Some(answer) = again.entry(id).or_default().judge(verdicts.remove(id)).await? {
+                    self.note_refusal(&request.lock_id, &answer);
                     answers.insert(id, answer);
                 }
             }
@@ -153,6 +155,14 @@ impl LockStore for PostgresStore {
         in_order(requests.iter().map(|request| request.lock_id.as_str()), of)
     }
 
+    async fn wait_for_release(&self, id: &LockId, at_most: Duration) -> Result<(), StoreError> {
+        match &self.shared.listener {
+            Some(listener) => listener.wait(id, at_most).await,
+            None => tokio::time::sleep(at_most).await,
+        }
+        Ok(())
+    }
+
     async fn renew_many(&self, requests: &[RenewRequest]) -> Result<Vec<Renewed>, StoreError> {
         let values = vec![
             Value::Texts(requests.iter().map(|request| request.lock_id.to_string()).collect()),
@@ -167,6 +177,15 @@ impl LockStore for PostgresStore {
         in_order(requests.iter().map(|request| request.lock_id.as_str()), |id| {
             Some(renewed.remove(id).unwrap_or(Renewed::NotHeld))
         })
+    }
+}
+
+impl PostgresStore {
+    /// A refusal shows the listener whether what it has marked is still what stands in the way.
+    fn note_refusal(&self, id: &LockId, answer: &Inserted) {
+        if let (Some(listener), Inserted::Held(holder)) = (&self.shared.listener, answer) {
+            listener.refused(id, holder.fence.get(), holder.expires_in == Some(Duration::ZERO));
+        }
     }
 }
 

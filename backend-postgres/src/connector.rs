@@ -1,0 +1,116 @@
+use std::future::poll_fn;
+use std::time::Duration;
+
+use db_mutex_core::{Invalid, StoreError, StoreErrorKind as Kind};
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
+use tokio::task::JoinHandle;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Socket};
+
+use crate::url::{TlsMode, Url};
+
+/// How to connect to the server of a URL, for the pool and for the one connection that listens.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    config: Config,
+    tls: Tls,
+}
+
+#[derive(Clone)]
+enum Tls {
+    Off,
+    #[cfg(feature = "rustls-any")]
+    On(tokio_postgres_rustls::MakeRustlsConnect),
+}
+
+impl Connector {
+    /// Reads the URL and the certificates that it names; nothing is connected yet.
+    pub(crate) fn new(url: &str, statement_timeout: Duration) -> Result<Self, StoreError> {
+        let mut url = Url::parse(url).map_err(|invalid: Invalid| StoreError::new(Kind::Config, invalid.to_string()))?;
+        if url.config.get_application_name().is_none() {
+            url.config.application_name("db-mutex");
+        }
+        // A peer that is gone without a word must not be waited for longer than a statement may take.
+        if url.config.get_connect_timeout().is_none() {
+            url.config.connect_timeout(statement_timeout);
+        }
+        url.config.tcp_user_timeout(statement_timeout).keepalives_idle(Duration::from_secs(15));
+        let tls = tls(&mut url)?;
+        Ok(Self { config: url.config, tls })
+    }
+
+    /// What makes the connections of a pool.
+    pub(crate) fn manager(&self) -> Manager {
+        let options = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        match &self.tls {
+            Tls::Off => Manager::from_config(self.config.clone(), NoTls, options),
+            #[cfg(feature = "rustls-any")]
+            Tls::On(tls) => Manager::from_config(self.config.clone(), tls.clone(), options),
+        }
+    }
+
+    /// Opens a connection that tells `heard` the channel of each notification, and a task that ends with it.
+    ///
+    /// What it does is repeated until it succeeds, so it waits for nobody's table lock, and not for the disk.
+    pub(crate) async fn listen(
+        &self,
+        heard: impl Fn(&str) + Send + 'static,
+    ) -> Result<(Client, JoinHandle<()>), Error> {
+        let mut config = self.config.clone();
+        config.application_name(format!("{} wake-ups", config.get_application_name().unwrap_or_default()));
+        let (client, pump) = match &self.tls {
+            Tls::Off => open(&config, NoTls, heard).await?,
+            #[cfg(feature = "rustls-any")]
+            Tls::On(tls) => open(&config, tls.clone(), heard).await?,
+        };
+        let settings = "SET default_transaction_isolation = 'read committed'; SET enable_seqscan = off;
+                        SET synchronous_commit = off; SET lock_timeout = '1s'; SET statement_timeout = '10s'";
+        client.batch_execute(settings).await?;
+        Ok((client, pump))
+    }
+}
+
+async fn open<T>(
+    config: &Config,
+    tls: T,
+    heard: impl Fn(&str) + Send + 'static,
+) -> Result<(Client, JoinHandle<()>), Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, mut connection) = config.connect(tls).await?;
+    // It ends when the client is dropped, too.
+    let pump = tokio::spawn(async move {
+        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notification(notification) = message {
+                heard(notification.channel());
+            }
+        }
+    });
+    Ok((client, pump))
+}
+
+#[cfg(feature = "rustls-any")]
+fn tls(url: &mut Url) -> Result<Tls, StoreError> {
+    Ok(match url.tls {
+        TlsMode::Disable => Tls::Off,
+        mode => Tls::On(crate::tls::connector(mode, url.root_certificates.as_deref())?),
+    })
+}
+
+#[cfg(not(feature = "rustls-any"))]
+fn tls(url: &mut Url) -> Result<Tls, StoreError> {
+    match url.tls {
+        TlsMode::Disable | TlsMode::Prefer => {
+            url.config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+            Ok(Tls::Off)
+        }
+        TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => {
+            let _ = &url.root_certificates;
+            let message =
+                "TLS is not compiled in; turn on the feature `tls`, or write sslmode=disable if plain text will do";
+            Err(StoreError::new(Kind::Config, message))
+        }
+    }
+}

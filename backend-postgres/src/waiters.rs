@@ -1,0 +1,241 @@
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// Who waits for which lock, and what the listener has done for them: no connection is known here.
+///
+/// A waiter comes back again and again, with an attempt in between, so a lock is forgotten only some time after the last
+/// has left; what is heard meanwhile is kept for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    state: Mutex<State>,
+    /// There may be something to do for the listener.
+    pub(crate) changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether a listener has promised to look after what is here.
+    attended: bool,
+    wanted: HashMap<String, Wanted>,
+    /// The lock ids of the channels.
+    channels: HashMap<String, String>,
+}
+
+/// A lock that somebody waits for, or did a moment ago.
+#[derive(Debug)]
+struct Wanted {
+    bell: watch::Sender<()>,
+    /// It rang while nobody was there.
+    missed: bool,
+    last_wait: Instant,
+    channel: Option<String>,
+    listening: bool,
+    /// When its row has to be marked next.
+    mark_at: Instant,
+    retry: Duration,
+    /// The newest fence that was seen, and the newest that was seen in a free row.
+    fence: i64,
+    free: Option<i64>,
+}
+
+/// What a listener has to do.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// Ids whose channels have to be asked for; there is more to do for them when they are [named](Waiters::name).
+    pub(crate) unnamed: Vec<String>,
+    /// Channels to listen to, with their ids.
+    pub(crate) listen: Vec<(String, String)>,
+    /// Channels that nobody waits for any more.
+    pub(crate) unlisten: Vec<String>,
+    /// Ids to be marked.
+    pub(crate) mark: Vec<String>,
+    /// When there may be more to do.
+    pub(crate) next: Instant,
+    /// Whether nobody waits for anything.
+    pub(crate) idle: bool,
+}
+
+/// What marking a row has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marked {
+    /// A release will tell.
+    Yes,
+    /// There is nothing to wait for.
+    Free,
+    /// Somebody else has the row locked.
+    Busy,
+}
+
+impl Waiters {
+    /// How long a mark lasts. It ends by itself where a waiter left without a word.
+    pub(crate) const LASTS: Duration = Duration::from_secs(30);
+    /// How long a lock is remembered after its last waiter: longer than an attempt takes.
+    const LINGER: Duration = Duration::from_secs(3);
+    const FIRST_RETRY: Duration = Duration::from_millis(5);
+    const LAST_RETRY: Duration = Duration::from_secs(1);
+
+    /// Comes to wait for a lock: the bell that will ring, or `None` if it rang since the last wait. The other answer is
+    /// whether a listener has to be found first.
+    pub(crate) fn join(&self, lock_id: &str) -> (Option<watch::Receiver<()>>, bool) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let unattended = !std::mem::replace(&mut state.attended, true);
+        let wanted = state.wanted.entry(lock_id.to_owned()).or_insert_with(|| Wanted::new(now));
+        wanted.last_wait = now;
+        if wanted.mark_at <= now || !wanted.listening {
+            self.changed.notify_one();
+        }
+        let missed = std::mem::take(&mut wanted.missed);
+        ((!missed).then(|| wanted.bell.subscribe()), unattended)
+    }
+
+    /// Tells of a refusal: by a holder that is newer than the mark, which its grant has removed, or (`in_transit`) by a row
+    /// that somebody else is about to take.
+    pub(crate) fn refused(&self, lock_id: &str, fence: i64, in_transit: bool) {
+        let mut state = self.lock();
+        let Some(wanted) = state.wanted.get_mut(lock_id) else { return };
+        let now = Instant::now();
+        if fence > wanted.fence {
+            wanted.fence = fence;
+            wanted.mark_now(now);
+        } else if in_transit && wanted.mark_at > now + Self::LAST_RETRY {
+            wanted.mark_now(now);
+        }
+    }
+
+    /// Rings for those who wait for the lock of a channel.
+    pub(crate) fn ring(&self, channel: &str) {
+        let mut state = self.lock();
+        let State { wanted, channels, .. } = &mut *state;
+        if let Some(wanted) = channels.get(channel).and_then(|lock_id| wanted.get_mut(lock_id)) {
+            wanted.ring();
+        }
+    }
+
+    /// What is to be done now. Those who left long ago are forgotten.
+    pub(crate) fn work(&self) -> Work {
+        let now = Instant::now();
+        let (mut unnamed, mut listen, mut unlisten, mut mark) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut next = now + Self::LINGER;
+        let mut state = self.lock();
+        let State { wanted, channels, .. } = &mut *state;
+        wanted.retain(|lock_id, wanted| {
+            let waiting = wanted.bell.receiver_count() > 0;
+            if waiting {
+                wanted.last_wait = now;
+                let Some(channel) = &wanted.channel else {
+                    unnamed.push(lock_id.clone());
+                    return true;
+                };
+                if !wanted.listening {
+                    listen.push((channel.clone(), lock_id.clone()));
+                }
+                match wanted.mark_at <= now {
+                    true => mark.push(lock_id.clone()),
+                    false => next = next.min(wanted.mark_at),
+                }
+                return true;
+            }
+            let forget_at = wanted.last_wait + Self::LINGER;
+            if forget_at > now {
+                next = next.min(forget_at);
+                return true;
+            }
+            if let Some(channel) = &wanted.channel {
+                channels.remove(channel);
+                if wanted.listening {
+                    unlisten.push(channel.clone());
+                }
+            }
+            false
+        });
+        Work { unnamed, listen, unlisten, mark, next, idle: wanted.is_empty() }
+    }
+
+    /// Keeps the name of a lock's channel.
+    pub(crate) fn name(&self, lock_id: &str, channel: &str) {
+        let mut state = self.lock();
+        let State { wanted, channels, .. } = &mut *state;
+        if let Some(wanted) = wanted.get_mut(lock_id) {
+            wanted.channel = Some(channel.to_owned());
+            channels.insert(channel.to_owned(), lock_id.to_owned());
+        }
+    }
+
+    /// Notes that whatever is sent to the channel of this lock is heard from now on.
+    pub(crate) fn listening(&self, lock_id: &str) {
+        if let Some(wanted) = self.lock().wanted.get_mut(lock_id) {
+            wanted.listening = true;
+        }
+    }
+
+    /// Notes what marking has shown. Whoever waits for what is free is woken, once for each holder: a row that stays free and
+    /// is not granted is in somebody's transaction.
+    pub(crate) fn marked(&self, lock_id: &str, fence: i64, marked: Marked) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let Some(wanted) = state.wanted.get_mut(lock_id) else { return };
+        wanted.fence = wanted.fence.max(fence);
+        if marked == Marked::Yes {
+            wanted.mark_at = now + Self::LASTS / 2;
+            wanted.retry = Self::FIRST_RETRY;
+            return;
+        }
+        wanted.mark_at = now + wanted.retry;
+        wanted.retry = (wanted.retry * 2).min(Self::LAST_RETRY);
+        if marked == Marked::Free && wanted.free != Some(fence) {
+            wanted.free = Some(fence);
+            wanted.ring();
+        }
+    }
+
+    /// Forgets what an earlier connection listened to.
+    pub(crate) fn connected_anew(&self) {
+        let now = Instant::now();
+        for wanted in self.lock().wanted.values_mut() {
+            wanted.listening = false;
+            wanted.mark_now(now);
+        }
+    }
+
+    /// Lets the listener go if nobody waits; who comes next has to find another.
+    pub(crate) fn dismiss(&self) -> bool {
+        let mut state = self.lock();
+        state.attended = !state.wanted.is_empty();
+        !state.attended
+    }
+
+    /// Nothing that can panic runs under this mutex.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wanted {
+    fn new(now: Instant) -> Self {
+        Self {
+            bell: watch::Sender::new(()),
+            missed: false,
+            last_wait: now,
+            channel: None,
+            listening: false,
+            mark_at: now,
+            retry: Waiters::FIRST_RETRY,
+            fence: 0,
+            free: None,
+        }
+    }
+
+    fn mark_now(&mut self, now: Instant) {
+        self.mark_at = now;
+        self.retry = Waiters::FIRST_RETRY;
+    }
+
+    fn ring(&mut self) {
+        self.missed = self.bell.send(()).is_err();
+    }
+}
