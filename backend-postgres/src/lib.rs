@@ -31,7 +31,7 @@
 //!
 //! While a lock is waited for, its release notifies, on a channel of its own whose name is a hash: every role can see the
 //! channels of a database. A store with connections of its own listens, on one more connection for all who wait, which is
-//! there only while somebody does and for half a minute after that. Where nobody waits nothing is sent or written for it.
+//! there only while somebody does and a few seconds longer. Where nobody waits nothing is sent or written for it.
 //! Through a pooler, or over a pool of the application, waiters ask from time to time instead, twice a second and more.
 
 mod connector;

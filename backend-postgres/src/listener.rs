@@ -76,7 +76,7 @@ impl Shared {
     const FIRST_PAUSE: Duration = Duration::from_millis(100);
     const LAST_PAUSE: Duration = Duration::from_secs(10);
     /// How long a connection is kept that nobody needs.
-    const IDLE: Duration = Duration::from_secs(30);
+    const IDLE: Duration = Duration::from_secs(10);
 
     /// Connects, as often as it takes, until nobody has waited for a while.
     async fn attend(self: Arc<Self>) {

@@ -239,3 +239,106 @@ impl Wanted {
         self.missed = self.bell.send(()).is_err();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Somebody who waits, listened for and marked under this fence.
+    fn waiting(waiters: &Waiters, fence: i64) -> watch::Receiver<()> {
+        let (bell, _) = waiters.join("job");
+        waiters.name("job", "channel");
+        waiters.listening("job");
+        waiters.marked("job", fence, Marked::Yes);
+        bell.expect("nothing has rung")
+    }
+
+    fn marks(waiters: &Waiters) -> bool {
+        !waiters.work().mark.is_empty()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiter_is_named_then_listened_for_then_left_alone() {
+        let waiters = Waiters::default();
+        let (_bell, unattended) = waiters.join("job");
+        assert!(unattended);
+        let work = waiters.work();
+        assert_eq!((work.unnamed.len(), work.listen.len(), work.mark.len()), (1, 0, 0));
+        waiters.name("job", "channel");
+        let work = waiters.work();
+        assert_eq!((work.unnamed.len(), work.listen.len(), work.mark.len()), (0, 1, 1));
+        waiters.listening("job");
+        waiters.marked("job", 1, Marked::Yes);
+        let work = waiters.work();
+        assert_eq!((work.unnamed.len(), work.listen.len(), work.mark.len()), (0, 0, 0));
+        assert!(!waiters.join("job").1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mark_is_refreshed_while_somebody_waits() {
+        let waiters = Waiters::default();
+        let _bell = waiting(&waiters, 1);
+        tokio::time::advance(Waiters::LASTS / 2 - Duration::from_millis(1)).await;
+        assert!(!marks(&waiters));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(marks(&waiters));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_rings_between_two_waits_is_kept_for_the_second() {
+        let waiters = Waiters::default();
+        drop(waiting(&waiters, 1));
+        waiters.ring("channel");
+        assert!(waiters.join("job").0.is_none());
+        assert!(waiters.join("job").0.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_to_leave_is_forgotten_after_a_while() {
+        let waiters = Waiters::default();
+        drop(waiting(&waiters, 1));
+        tokio::time::advance(Waiters::LINGER - Duration::from_millis(1)).await;
+        let work = waiters.work();
+        assert!(work.unlisten.is_empty() && !work.idle && !waiters.dismiss());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let work = waiters.work();
+        assert!(work.unlisten == ["channel"] && work.idle && waiters.dismiss());
+        assert!(waiters.join("job").1, "nobody attends to who comes after that");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_holder_has_no_mark_and_an_older_answer_changes_nothing() {
+        let waiters = Waiters::default();
+        let _bell = waiting(&waiters, 5);
+        waiters.refused("job", 4, false);
+        waiters.refused("job", 5, false);
+        assert!(!marks(&waiters));
+        waiters.refused("job", 6, false);
+        assert!(marks(&waiters));
+        waiters.marked("job", 6, Marked::Yes);
+        waiters.refused("job", 6, true);
+        assert!(marks(&waiters), "a row that is being taken loses its mark");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_free_rings_once_for_each_holder() {
+        let waiters = Waiters::default();
+        let mut bell = waiting(&waiters, 1);
+        for (fence, marked, rings) in
+            [(1, Marked::Busy, false), (1, Marked::Free, true), (1, Marked::Free, false), (2, Marked::Free, true)]
+        {
+            waiters.marked("job", fence, marked);
+            assert_eq!(bell.has_changed().is_ok_and(|changed| changed), rings, "{fence} {marked:?}");
+            bell.mark_unchanged();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_connection_begins_anew() {
+        let waiters = Waiters::default();
+        let _bell = waiting(&waiters, 1);
+        waiters.connected_anew();
+        let work = waiters.work();
+        assert_eq!((work.listen.len(), work.mark.len()), (1, 1));
+    }
+}

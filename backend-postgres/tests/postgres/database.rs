@@ -70,3 +70,28 @@ pub(crate) async fn until_free(store: &PostgresStore, lock_id: &str) {
     }
     panic!("`{lock_id}` did not become free within 30 s");
 }
+
+/// Waits until the row of the lock says that somebody wants it.
+pub(crate) async fn until_wanted(admin: &tokio_postgres::Client, table: &TableName, lock_id: &str) {
+    let wanted = format!(
+        "SELECT count(*) FROM {table} WHERE lock_id = $1
+         AND wanted_until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    );
+    until(admin, &wanted, &[&lock_id], 1).await;
+}
+
+/// Waits until a query answers this number.
+pub(crate) async fn until(
+    admin: &tokio_postgres::Client,
+    sql: &str,
+    parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    number: i64,
+) {
+    for _ in 0..30_000 {
+        if admin.query_one(sql, parameters).await.unwrap().get::<_, i64>(0) == number {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("not within 30 s: {sql} = {number}");
+}

@@ -1,15 +1,19 @@
-//! What is special about PostgreSQL: what an attempt writes, whom it waits for, what a crash leaves, and transactions of the
-//! user's own. The contract itself is shown by the conformance suite.
+//! What is special about PostgreSQL: what an attempt writes, whom it waits for, what wakes a waiter, what a crash leaves, and
+//! transactions of the user's own. The contract itself is shown by the conformance suite.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod crash;
 mod database;
+mod distance;
 mod fences;
+
+mod listening;
 mod many;
 mod own_server;
 #[path = "../server/mod.rs"]
 mod server;
 mod traps;
 mod verify;
+mod waking;
 mod wal;

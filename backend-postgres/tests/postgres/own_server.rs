@@ -1,7 +1,7 @@
 //! A server that a test has for itself: to count what it writes, to pause and to kill it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
@@ -37,6 +37,11 @@ impl OwnServer {
     pub(crate) fn kill(&self) {
         let pid = fs::read_to_string(Path::new(&self.run(&["dir", NAME])).join("pid")).unwrap();
         signal("KILL", pid.trim().parse().unwrap());
+    }
+
+    /// What the server writes its messages to.
+    pub(crate) fn log(&self) -> PathBuf {
+        Path::new(&self.run(&["dir", NAME])).join("log")
     }
 
     fn run(&self, arguments: &[&str]) -> String {
