@@ -11,8 +11,8 @@ use crate::database::{MINUTE, ask, builder, grant, id, mutex, release, store, ta
 use crate::own_server::OwnServer;
 use crate::server::{administrator, connection, url};
 
-const LONG: Duration = Duration::from_secs(60);
-const WOKEN: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(20);
+const WOKEN: Duration = Duration::from_secs(10);
 const LISTENING: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
 
 /// A store whose connections have a name of their own, and the name of the one that listens.

@@ -12,9 +12,9 @@ use crate::database::{
 use crate::server::{administrator, connection, url};
 
 /// A wait that only a notification ends before the test is over.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(20);
 /// Half of it: whoever returns sooner was woken.
-const WOKEN: Duration = Duration::from_secs(30);
+const WOKEN: Duration = Duration::from_secs(10);
 /// What a waiter that only asks every half a second is far from, half of the time.
 const PROMPT: Duration = Duration::from_millis(100);
 
