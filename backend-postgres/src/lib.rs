@@ -70,7 +70,8 @@ pub use tokio_postgres;
 /// Keeps locks in PostgreSQL. Clones share the connections.
 ///
 /// A grant, a renewal, a release is one round trip; so is a refusal, which writes nothing. Acquiring and renewing wait for
-/// the disk, releasing does not.
+/// the disk, releasing does not. Who waits for a lock is woken by its release in another process; see
+/// [the crate's page](crate#waiting).
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -201,7 +202,8 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// How many connections there are at most. Default: 4.
+    /// How many connections there are at most. Default: 4. While somebody waits for a lock there is one more, which
+    /// learns of releases; its `application_name` ends with `wake-ups`.
     pub fn pool_size(mut self, size: usize) -> Self {
         self.pool.size = size.max(1);
         self

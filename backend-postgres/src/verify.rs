@@ -13,8 +13,9 @@ impl PostgresStore {
     /// for you. Commit only if the answer was `Ok`; roll back otherwise.
     ///
     /// The transaction is of the same database. Under READ COMMITTED, PostgreSQL's default, renewals go on meanwhile.
-    /// Under REPEATABLE READ and SERIALIZABLE they wait for your transaction, and a lock that was renewed since your
-    /// transaction began makes this fail with a serialization failure: verify first, and be brief.
+    /// Under REPEATABLE READ and SERIALIZABLE they wait for your transaction, and a lock that was renewed, or that somebody
+    /// began to wait for, since your transaction began makes this fail with a serialization failure: verify first, and be
+    /// brief.
     ///
     /// # Errors
     /// [`Error::TimedOut`] when the lock is lost; [`Error::Store`] when the database fails, and with it the transaction.

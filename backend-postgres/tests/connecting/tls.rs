@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use db_mutex_core::{LockStore, StoreError, StoreErrorKind as Kind, TableName};
+use db_mutex_core::{DeleteRequest, LockStore, StoreError, StoreErrorKind as Kind, TableName};
 use db_mutex_postgres::PostgresStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -49,6 +49,32 @@ async fn verify_full_encrypts_for_the_right_authority_and_host() {
         let parameters = format!("sslmode=verify-full&sslrootcert={}", ca(name));
         assert!(encrypted(name, host, &parameters).await.unwrap(), "{name} as {host}");
     }
+}
+
+/// The connection for notifications is opened apart from the pool.
+#[tokio::test]
+async fn notifications_come_encrypted_too() {
+    let application = fresh("tls_wake");
+    let parameters = format!("sslmode=verify-full&sslrootcert={}&application_name={application}", ca("postgres-tls"));
+    let url = url("postgres-tls", "localhost", &parameters);
+    let store = PostgresStore::builder().table(TableName::new("tls").unwrap()).connect(&url).await.unwrap();
+    let held = request(&application);
+    store.insert_if_absent(&held).await.unwrap();
+    let waiter = {
+        let (store, lock_id) = (store.clone(), held.lock_id.clone());
+        tokio::spawn(async move { store.wait_for_release(&lock_id, Duration::from_secs(60)).await })
+    };
+    let client = server::connection(&server::url("postgres-tls")).await;
+    let wanted = "SELECT count(*) FROM tls WHERE lock_id = $1 AND wanted_until IS NOT NULL";
+    while client.query_one(wanted, &[&application]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(!waiter.is_finished(), "nobody listened");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let sql = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = $1";
+    let listener = client.query_one(sql, &[&format!("{application} wake-ups")]).await.unwrap();
+    assert!(listener.get::<_, bool>(0));
+    store.delete(&DeleteRequest::by_owner(held.lock_id, held.owner)).await.unwrap();
+    waiter.await.unwrap().unwrap();
 }
 
 #[tokio::test]

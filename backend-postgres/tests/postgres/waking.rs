@@ -198,9 +198,8 @@ async fn a_waiter_through_a_pooler_polls() {
 async fn a_waiter_and_a_verified_transaction_do_not_wait_for_each_other() {
     let (one, two) = (store("beside").await, store("beside").await);
     let (mutex, table, admin) = (mutex(&one), table("beside"), administrator().await);
-    let guard = mutex.lock("job").ttl(MINUTE).acquire().await.unwrap();
     for (level, at_once) in [("READ COMMITTED", true), ("REPEATABLE READ", false)] {
-        admin.batch_execute(&format!("UPDATE {table} SET wanted_until = NULL")).await.unwrap();
+        let guard = mutex.lock("job").ttl(MINUTE).acquire().await.unwrap();
         let mut mine = connection(&url("postgres")).await;
         let transaction = mine.transaction().await.unwrap();
         transaction.batch_execute(&format!("SET TRANSACTION ISOLATION LEVEL {level}")).await.unwrap();
@@ -213,11 +212,13 @@ async fn a_waiter_and_a_verified_transaction_do_not_wait_for_each_other() {
             assert!(matches!(renewed, Renewed::Renewed(_)));
         }
         transaction.commit().await.unwrap();
+
+        let waiter = take(&two, "job");
+        until_wanted(&admin, &table, "job").await;
+        guard.release().await.unwrap();
+        let (owner, _) = waiter.await.unwrap();
+        two.delete(&release("job", owner)).await.unwrap();
     }
-    let waiter = take(&two, "job");
-    until_wanted(&admin, &table, "job").await;
-    guard.release().await.unwrap();
-    waiter.await.unwrap();
 }
 
 /// While a verified transaction keeps away what is free, a waiter must not ask again and again.
