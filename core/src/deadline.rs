@@ -46,6 +46,13 @@ impl Deadline {
         self.remaining(now) == Some(Duration::ZERO)
     }
 
+    pub(crate) fn later(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Some(one), Some(two)) => Self(Some(one.max(two))),
+            _ => Self(None),
+        }
+    }
+
     pub(crate) fn earlier(self, other: Self) -> Self {
         match (self.0, other.0) {
             (Some(one), Some(two)) => Self(Some(one.min(two))),

@@ -102,7 +102,9 @@ impl Asking {
     pub(crate) fn renewed(self, lease: Lease) {
         let state = &mut *self.holding.state();
         if let Some(asked) = state.asking.iter().find(|asked| asked.number == self.number) {
-            (state.lease, state.deadline, state.unknown) = (lease, asked.end, false);
+            // Both ends are certain; a request sent later may have been answered sooner.
+            let deadline = state.deadline.later(asked.end);
+            (state.lease, state.deadline, state.unknown) = (lease, deadline, false);
         }
     }
 }
