@@ -34,6 +34,18 @@ async fn a_guard_dropped_while_unwinding_is_released() {
     assert!(!store.is_taken("job").await);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_release_in_the_background_is_not_given_up_while_the_store_is_away() {
+    let store = Flaky::new();
+    let mutex = store.mutex();
+    let guard = mutex.lock("job").acquire().await.unwrap();
+    store.next([Fault::Fails; 60]);
+    drop(guard);
+    assert_eq!(mutex.shutdown(60 * SECOND).await.len(), 1);
+    assert!(mutex.shutdown(600 * SECOND).await.is_empty());
+    assert!(!store.is_taken("job").await);
+}
+
 #[tokio::test]
 async fn a_release_in_the_background_outlives_a_store_that_is_away_for_a_moment() {
     let store = Flaky::new();
