@@ -36,17 +36,17 @@
 //!
 //! # What it tells
 //!
-//! Events of `tracing`: acquired, refused, waiting, renewed, renewal failed, lost, released, drained, with lock id, fence,
+//! Spans of `tracing`: `acquire` and `run`. Events: acquired, refused, waiting, renewed, renewal failed, lost, released, drained, with lock id, fence,
 //! and how long. With the feature `metrics`, through the crate of that name:
 //!
 //! | metric | kind | labels |
 //! |---|---|---|
-//! | `db_mutex_acquire_total` | counter | `outcome`: granted, held, failed |
+//! | `db_mutex_acquire_total` | counter | `outcome`: `granted`, `held`, `failed` |
 //! | `db_mutex_wait_seconds` | histogram: from the first question to the grant | |
 //! | `db_mutex_hold_seconds` | histogram: from the grant until the guard is gone | |
 //! | `db_mutex_held` | gauge: guards that live | |
-//! | `db_mutex_renew_total` | counter | `outcome`: renewed, failed |
-//! | `db_mutex_lost_total` | counter | `reason`: expired, store_unreachable, taken_over, released_by_force, held_too_long |
+//! | `db_mutex_renew_total` | counter | `outcome`: `renewed`, `failed` |
+//! | `db_mutex_lost_total` | counter | `reason`: `expired`, `store_unreachable`, `taken_over`, `released_by_force`, `held_too_long` |
 //!
 //! No lock id is a label, for there may be any number; no owner token or password is in any of them.
 //!

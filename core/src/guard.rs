@@ -137,6 +137,9 @@ impl Guard {
 
     /// Lets the lease last `ttl` (a [`Duration`] or a [`Ttl`]) from now on, longer or shorter than what was left.
     ///
+    /// A lock that is [kept alive](crate::Lock::keep_alive) is renewed when it would have been anyway: a lease that is made
+    /// to end before that ends.
+    ///
     /// # Errors
     /// [`Error::TimedOut`] when the lease is over: the lock is lost. [`Error::Store`] when the store fails, which does
     /// not mean that: the lock stays valid until [`remaining`](Self::remaining) is zero, and extending may be tried

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use crate::attempts::{Attempts, Options};
 use crate::mutex::check_hold_at_least;
 use crate::queue::Place;
@@ -136,7 +138,7 @@ impl Lock {
     /// # Cancellation safety
     /// The future may be dropped at any time. If the lock was granted meanwhile it is released in the background.
     pub async fn acquire(&self) -> Result<Guard, Error> {
-        self.acquire_within(self.wait).await
+        self.acquire_within(self.wait).instrument(tracing::debug_span!("acquire", lock_id = self.name())).await
     }
 
     /// Acquires the lock if it is free; never waits for another holder, whatever the [wait limit](Self::wait) is.
@@ -147,7 +149,7 @@ impl Lock {
     /// # Cancellation safety
     /// As [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<Guard, Error> {
-        self.acquire_within(WaitLimit::No).await
+        self.acquire_within(WaitLimit::No).instrument(tracing::debug_span!("acquire", lock_id = self.name())).await
     }
 
     /// Acquires the lock as [`acquire`](Self::acquire) does, runs `body`, releases the lock, and answers what `body`
@@ -165,6 +167,10 @@ impl Lock {
     /// When the future is dropped, `body` is dropped at its current await, and then the lock is released in the
     /// background.
     pub async fn run<T>(&self, body: impl AsyncFnOnce(&Guard) -> T) -> Result<T, Error<T>> {
+        self.run_here(body).instrument(tracing::debug_span!("run", lock_id = self.name())).await
+    }
+
+    async fn run_here<T>(&self, body: impl AsyncFnOnce(&Guard) -> T) -> Result<T, Error<T>> {
         let guard = match self.acquire().await {
             Ok(guard) => guard,
             Err(error) => return Err(with_output_of(error)),
@@ -240,6 +246,11 @@ impl Lock {
         let options =
             Options { hold_at_least: self.hold_at_least, keep_alive: self.keep_alive, hold_at_most: self.hold_at_most };
         Ok(Attempts::new(&self.mutex, InsertRequest::new(lock_id, owner, ttl, holder), options))
+    }
+
+    /// The lock id, where it is one.
+    fn name(&self) -> &str {
+        self.lock_id.as_ref().map_or("", LockId::as_str)
     }
 
     async fn acquire_within(&self, wait: WaitLimit) -> Result<Guard, Error> {
