@@ -1,12 +1,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::busy::WhileBusy;
 use crate::deadline::Deadline;
 use crate::holding::Holding;
 use crate::{
-    DbMutex, DeleteRequest, Error, Guard, InsertRequest, Inserted, Lease, LockId, RenewRequest, Renewed, StoreError,
-    StoreErrorKind, telemetry,
+    DbMutex, DeleteRequest, Error, Guard, Holder, InsertRequest, Inserted, Lease, LockId, OwnerToken, RenewRequest,
+    Renewed, StoreError, StoreErrorKind, Ttl, telemetry,
 };
+
+/// How long an attempt is repeated while its row is locked.
+const BUSY_LIMIT: Duration = Duration::from_millis(500);
 
 /// What becomes of a grant.
 #[derive(Debug, Clone, Copy)]
@@ -16,8 +20,9 @@ pub(crate) struct Options {
     pub(crate) hold_at_most: Option<Duration>,
 }
 
-/// The attempts of one acquisition. All carry the same owner token, minted before the first, so that one whose reply was
-/// lost can be repeated, and so that whatever was granted and never received can be released.
+/// The attempts of one acquisition. They carry the same owner token, minted before the first, so that one whose reply was
+/// lost can be repeated, and so that whatever was granted and never received can be released. After its delete was sent
+/// nothing more is sent for a token.
 #[derive(Debug)]
 pub(crate) struct Attempts {
     mutex: DbMutex,
@@ -46,12 +51,12 @@ impl Attempts {
         self.mutex.shared.clock.elapsed().saturating_sub(self.begun)
     }
 
-    /// A guard for a lease that the store has granted, or renewed, upon a request that was sent at `sent`.
-    fn guard(&mut self, lease: Lease, sent: Duration, deadline: Deadline) -> Guard {
+    /// A guard for a lease that the store has granted or confirmed, valid until `deadline` unless it is renewed for `ttl`.
+    fn guard(&mut self, lease: Lease, sent: Duration, deadline: Deadline, ttl: Ttl) -> Guard {
         let shared = &self.mutex.shared;
         self.unsettled = false;
         let at_most_until = self.options.hold_at_most.map(|at_most| sent.saturating_add(at_most));
-        let holding = Holding::new(&self.request, lease, deadline, shared.clock.elapsed(), at_most_until);
+        let holding = Holding::new(&self.request, ttl, lease, deadline, shared.clock.elapsed(), at_most_until);
         let holding = Arc::new(holding);
         if self.options.keep_alive {
             shared.renewal.keep_alive(&holding, sent);
@@ -60,45 +65,95 @@ impl Attempts {
         Guard::new(self.mutex.clone(), holding, self.options.hold_at_least)
     }
 
-    /// Takes over what another guard of this very owner has, wherever it was.
-    pub(crate) async fn resume(&mut self) -> Result<Guard, Error> {
+    /// Takes over what another guard of this very owner has, wherever it was. The lease lasts at least `ttl` from now on;
+    /// without one it stays as long as it is.
+    pub(crate) async fn resume(&mut self, ttl: Option<Ttl>) -> Result<Guard, Error> {
+        let lock_id = self.lock_id().clone();
+        let failed = |error| Error::store(&lock_id, "resume", error);
+        // A renewal never shortens a lease, so the shortest one asks for nothing, and finds out who the owner is.
+        let asked = ttl.unwrap_or(Ttl::SHORTEST);
+        let request = RenewRequest::new(lock_id.clone(), self.request.owner, asked);
+        let mut busy = WhileBusy::at_most(BUSY_LIMIT);
+        let (lease, sent) = loop {
+            let sent = self.mutex.shared.clock.elapsed();
+            match self.mutex.shared.store.renew(&request).await {
+                Ok(Renewed::Renewed(lease)) => break (lease, sent),
+                Ok(Renewed::NotHeld) => return Err(self.lost()),
+                Err(error) if busy.repeats(&error).await => {}
+                Err(error) => return Err(failed(error)),
+            }
+        };
+        if ttl.is_some() {
+            return Ok(self.guard(lease, sent, Deadline::counted_from(sent, asked), asked));
+        }
+        // How much is left only the store's clock can tell.
         let sent = self.mutex.shared.clock.elapsed();
-        let request = RenewRequest::new(self.lock_id().clone(), self.request.owner, self.request.ttl);
-        match self.mutex.shared.store.renew(&request).await {
-            Ok(Renewed::Renewed(lease)) => Ok(self.guard(lease, sent, Deadline::counted_from(sent, self.request.ttl))),
-            Ok(Renewed::NotHeld) => Err(Error::TimedOut { lock_id: self.lock_id().clone(), output: () }),
-            Err(error) => Err(Error::store(self.lock_id(), "resume", error)),
+        let row = self.mutex.shared.store.find(&lock_id).await.map_err(failed)?;
+        let Some(row) = row.filter(|row| row.fence == lease.fence && row.owned && row.is_taken()) else {
+            return Err(self.lost());
+        };
+        Ok(self.guard(lease, sent, Deadline::of_lease(sent, row.expires_in()), Ttl::from_us(row.ttl_us)))
+    }
+
+    /// Asks the store once, and again while another transaction has the row locked.
+    pub(crate) async fn ask(&mut self) -> Result<Guard, Error> {
+        let settled_before = !self.unsettled;
+        self.unsettled = true;
+        let mut busy = WhileBusy::at_most(BUSY_LIMIT);
+        loop {
+            let sent = self.mutex.shared.clock.elapsed();
+            let error = match self.mutex.shared.store.insert_if_absent(&self.request).await {
+                Ok(Inserted::Granted(lease)) => {
+                    let ttl = self.request.ttl;
+                    let deadline = Deadline::counted_from(sent, ttl);
+                    if deadline.has_passed(self.mutex.shared.clock.elapsed()) {
+                        let late = format!("the store's answer came too late for a ttl of {ttl}; use a longer one");
+                        return Err(self.failed(StoreError::new(StoreErrorKind::Unavailable, late)));
+                    }
+                    return Ok(self.guard(lease, sent, deadline, ttl));
+                }
+                Ok(Inserted::Held(holder)) => {
+                    // A refusal settles this attempt; one before it that failed may still be on its way.
+                    self.unsettled = !settled_before;
+                    return Err(self.held(holder));
+                }
+                // An attempt whose reply was lost was granted, and an operator has ended it. That token is used up.
+                Ok(Inserted::Spent) => {
+                    self.request.owner = OwnerToken::mint().map_err(|error| self.failed(error))?;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if !busy.repeats(&error).await {
+                telemetry::acquiring_failed(self.lock_id(), &error);
+                return Err(self.not_decided(error).await);
+            }
         }
     }
 
-    /// Asks the store once.
-    pub(crate) async fn ask(&mut self) -> Result<Guard, Error> {
-        let settled_before = !self.unsettled;
-        let sent = self.mutex.shared.clock.elapsed();
-        self.unsettled = true;
-        match self.mutex.shared.store.insert_if_absent(&self.request).await {
-            Ok(Inserted::Granted(lease)) => {
-                let deadline = Deadline::counted_from(sent, self.request.ttl);
-                if deadline.has_passed(self.mutex.shared.clock.elapsed()) {
-                    let late = StoreError::new(
-                        StoreErrorKind::Unavailable,
-                        format!("the store's answer came too late for a ttl of {}; use a longer one", self.request.ttl),
-                    );
-                    return Err(Error::store(self.lock_id(), "acquire", late));
-                }
-                Ok(self.guard(lease, sent, deadline))
-            }
-            Ok(Inserted::Held(holder)) => {
-                // A refusal settles this attempt; one before it that failed may still be on its way.
-                self.unsettled = !settled_before;
-                telemetry::refused(self.lock_id(), &holder, self.waited());
-                Err(Error::Held { lock_id: self.lock_id().clone(), expires_in: holder.expires_in, holder })
-            }
-            Err(error) => {
-                telemetry::acquiring_failed(self.lock_id(), &error);
-                Err(Error::store(self.lock_id(), "acquire", error))
-            }
+    /// What to report when the store has not decided. A row that stays locked while it names another owner belongs to that
+    /// owner: most likely a transaction that has verified the lock keeps it beyond its lease.
+    async fn not_decided(&self, error: StoreError) -> Error {
+        if error.kind() == StoreErrorKind::Busy
+            && let Ok(Some(row)) = self.mutex.shared.store.find(self.lock_id()).await
+            && (row.owned || row.is_taken())
+        {
+            return self.held(row.to_holder());
         }
+        self.failed(error)
+    }
+
+    fn held(&self, holder: Holder) -> Error {
+        telemetry::refused(self.lock_id(), &holder, self.waited());
+        Error::Held { lock_id: self.lock_id().clone(), expires_in: holder.expires_in, holder }
+    }
+
+    fn failed(&self, error: StoreError) -> Error {
+        Error::store(self.lock_id(), "acquire", error)
+    }
+
+    fn lost(&self) -> Error {
+        Error::TimedOut { lock_id: self.lock_id().clone(), output: () }
     }
 }
 

@@ -15,7 +15,12 @@ impl Deadline {
     /// Counted from *before* the request: the store granted the lease at some time after that, so its own end lies
     /// later than ours, however slow the reply was.
     pub(crate) fn counted_from(sent: Duration, ttl: Ttl) -> Self {
-        Self(ttl.duration().map(|ttl| (sent + ttl).saturating_sub(margin(ttl))))
+        Self::of_lease(sent, ttl.duration())
+    }
+
+    /// The deadline of a lease of which `left` was left, by the store's clock, when a request that was sent at `sent` arrived.
+    pub(crate) fn of_lease(sent: Duration, left: Option<Duration>) -> Self {
+        Self(left.map(|left| (sent + left).saturating_sub(margin(left))))
     }
 
     /// A deadline at that time.
@@ -26,20 +31,6 @@ impl Deadline {
     /// The time left at `now`: zero when it has passed, `None` for ever.
     pub(crate) fn remaining(self, now: Duration) -> Option<Duration> {
         self.0.map(|at| at.saturating_sub(now))
-    }
-
-    /// The TTL to ask for at `now` so that this deadline does not come nearer: at least `ttl`.
-    pub(crate) fn kept_by(self, now: Duration, ttl: Ttl) -> Ttl {
-        let Some(left) = self.remaining(now) else { return Ttl::NEVER };
-        // The margin is 5 % of the whole, which is a nineteenth of what it leaves; and not less than in `margin`.
-        let needed = left + (left / 19).max(Duration::from_millis(100)) + Duration::from_millis(1);
-        match ttl.duration() {
-            // What began not long ago needs no more than the same again.
-            Some(duration) if Self::counted_from(now, ttl).remaining(now) < Some(left) => {
-                Ttl::new(needed.max(duration).min(Ttl::MAX)).unwrap_or(ttl)
-            }
-            _ => ttl,
-        }
     }
 
     pub(crate) fn has_passed(self, now: Duration) -> bool {
@@ -82,19 +73,6 @@ mod tests {
         assert_eq!(left(Duration::from_secs(100)), Duration::from_secs(95));
         assert_eq!(left(Duration::from_secs(1)), Duration::from_millis(900));
         assert_eq!(left(Duration::from_millis(100)), Duration::from_millis(50));
-    }
-
-    #[test]
-    fn a_deadline_is_kept() {
-        let ttl = Ttl::new(Duration::from_secs(10)).unwrap();
-        for asked in [Duration::from_millis(100), Duration::from_secs(11), Duration::from_secs(7200), Ttl::MAX / 2] {
-            let deadline = Deadline::counted_from(SENT, Ttl::new(asked).unwrap());
-            let kept = deadline.kept_by(SENT, ttl);
-            assert!(kept.duration() >= ttl.duration());
-            assert!(Deadline::counted_from(SENT, kept).remaining(SENT) >= deadline.remaining(SENT), "{asked:?}");
-        }
-        assert_eq!(Deadline::counted_from(SENT, ttl).kept_by(SENT, ttl), ttl);
-        assert_eq!(Deadline(None).kept_by(SENT, ttl), Ttl::NEVER);
     }
 
     #[test]

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::busy::WhileBusy;
 use crate::holding::Holding;
 use crate::{
     DbMutex, DeleteRequest, Deleted, Error, Fence, Invalid, Lease, LockId, LostReason, OwnerToken, RenewRequest,
     Renewed, StoreError, StoreErrorKind, Ttl, telemetry,
 };
+
+/// How long a request of a guard is repeated while its row is locked.
+const BUSY_LIMIT: Duration = Duration::from_secs(2);
 
 /// Holds a lock until it is released or dropped, or until its lease ends.
 ///
@@ -135,69 +139,76 @@ impl Guard {
         Err(Error::store(self.lock_id(), "extend", slow))
     }
 
-    /// Lets the lease last `ttl` (a [`Duration`] or a [`Ttl`]) from now on, longer or shorter than what was left.
+    /// Extends the lease so that it lasts at least `ttl` (a [`Duration`] or a [`Ttl`]) from now on.
     ///
-    /// A lock that is [kept alive](crate::Lock::keep_alive) is renewed when it would have been anyway: a lease that is made
-    /// to end before that ends.
+    /// A lease is never shortened: if more than `ttl` is left already, nothing changes. An extension cannot be undone
+    /// either; after `extend(Ttl::NEVER)` the lease ends with its release, or by force.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] when the lease is over: the lock is lost. [`Error::Store`] when the store fails, which does
-    /// not mean that: the lock stays valid until [`remaining`](Self::remaining) is zero, and extending may be tried
-    /// again. [`Error::Invalid`] for a TTL that is not valid.
+    /// [`Error::TimedOut`] if the lease is over: the lock is lost. [`Error::Store`] if the store fails, which does not mean
+    /// that: the lock stays valid until [`remaining`](Self::remaining) is zero, and extending may be tried again.
+    /// [`Error::Invalid`] for an invalid TTL.
     ///
     /// # Cancellation safety
-    /// When the future is dropped the lease may have been extended or not; the guard counts on the earlier end.
+    /// If the future is dropped, the lease may have been extended or not; the guard counts on the end that it knows of.
     pub async fn extend<V>(&self, ttl: V) -> Result<(), Error>
     where
         V: TryInto<Ttl>,
         Invalid: From<V::Error>,
     {
         let ttl = ttl.try_into().map_err(Invalid::from)?;
-        let shared = &self.mutex.shared;
         if self.holding.lose_if_over(self.now()) {
             return Err(self.timed_out());
         }
-        let asking = self.holding.ask(self.now(), ttl);
-        shared.renewal.shortened(&self.holding);
-        match shared.store.renew(&RenewRequest::new(self.lock_id().clone(), *self.owner(), ttl)).await {
-            // Valid no more is lost for good, although nobody else may have had it.
-            Ok(Renewed::Renewed(_)) if self.holding.lose_if_over(self.now()) => Err(self.timed_out()),
-            Ok(Renewed::Renewed(lease)) => {
-                asking.renewed(lease);
-                tracing::debug!(lock_id = %self.lock_id(), fence = %lease.fence, %ttl, "extended");
-                Ok(())
-            }
-            Ok(Renewed::NotHeld) => {
-                self.holding.lose(LostReason::Expired);
-                Err(self.timed_out())
-            }
-            Err(error) => Err(Error::store(self.lock_id(), "extend", error)),
+        let request = RenewRequest::new(self.lock_id().clone(), *self.owner(), ttl);
+        let mut busy = WhileBusy::at_most(BUSY_LIMIT);
+        loop {
+            let sent = self.now();
+            return match self.mutex.shared.store.renew(&request).await {
+                // A guard that is not valid any more stays lost, although no one else may have had the lock.
+                Ok(Renewed::Renewed(_)) if self.holding.lose_if_over(self.now()) => Err(self.timed_out()),
+                Ok(Renewed::Renewed(lease)) => {
+                    self.holding.renewed(lease, sent, ttl);
+                    tracing::debug!(lock_id = %self.lock_id(), fence = %lease.fence, %ttl, "extended");
+                    Ok(())
+                }
+                Ok(Renewed::NotHeld) => {
+                    self.holding.lose(LostReason::Expired);
+                    Err(self.timed_out())
+                }
+                Err(error) if busy.repeats(&error).await => continue,
+                Err(error) => Err(Error::store(self.lock_id(), "extend", error)),
+            };
         }
     }
 
-    /// Releases the lock, and tells whether it was kept until now.
+    /// Releases the lock, and reports whether it was held until now.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] when the lease had ended before, so that somebody else may have had the lock meanwhile.
-    /// [`Error::Store`] when the store fails; the release is then tried again in the background, and the lock ends
+    /// [`Error::TimedOut`] if the lease had ended before, so that another holder may have had the lock meanwhile.
+    /// [`Error::Store`] if the store fails; the release is then tried again in the background, and the lock ends
     /// with its TTL at the latest.
     ///
     /// # Cancellation safety
-    /// When the future is dropped the release goes on in the background, as when the guard is dropped.
+    /// If the future is dropped, the release goes on in the background, as when the guard is dropped.
     pub async fn release(mut self) -> Result<(), Error> {
         self.holding.end();
-        match self.mutex.shared.store.delete(&self.delete_request()).await {
-            Ok(deleted) => {
-                self.released = true;
-                match deleted {
-                    Deleted::Released => {
-                        self.mutex.shared.queue.released(self.lock_id());
-                        Ok(())
+        let request = self.delete_request();
+        let mut busy = WhileBusy::at_most(BUSY_LIMIT);
+        loop {
+            return match self.mutex.shared.store.delete(&request).await {
+                Ok(deleted) => {
+                    self.released = true;
+                    // Released already: through another guard of the same owner token, or by force.
+                    if deleted != Deleted::Released {
+                        return Err(self.timed_out());
                     }
-                    Deleted::NotHeld => Err(self.timed_out()),
+                    self.mutex.shared.queue.released(self.lock_id());
+                    Ok(())
                 }
-            }
-            Err(error) => Err(Error::store(self.lock_id(), "release", error)),
+                Err(error) if busy.repeats(&error).await => continue,
+                Err(error) => Err(Error::store(self.lock_id(), "release", error)),
+            };
         }
     }
 

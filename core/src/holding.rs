@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -71,53 +71,16 @@ struct State {
     deadline: Deadline,
     /// The last attempt to renew has failed.
     unknown: bool,
-    /// The guard gives the lock back: an answer "not held" is no news any more.
+    /// The guard releases the lock: an answer "not held" is no news any more.
     ending: bool,
-    /// Somebody wants to be told of the loss in time.
-    watched: bool,
-    /// When the renewal's task looks at the deadline next, on the client's clock.
-    next_look: Option<Duration>,
-    /// The requests for another lease that are under way.
-    asking: Vec<Asked>,
-    numbered: u64,
-}
-
-#[derive(Debug)]
-struct Asked {
-    number: u64,
-    ttl: Ttl,
-    /// The deadline if it succeeds, whatever else was under way at the time.
-    end: Deadline,
-}
-
-/// A request for another lease, under way until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Asking {
-    holding: Arc<Holding>,
-    number: u64,
-}
-
-impl Asking {
-    /// Counts with what the store has answered.
-    pub(crate) fn renewed(self, lease: Lease) {
-        let state = &mut *self.holding.state();
-        if let Some(asked) = state.asking.iter().find(|asked| asked.number == self.number) {
-            // Both ends are certain; a request sent later may have been answered sooner.
-            let deadline = state.deadline.later(asked.end);
-            (state.lease, state.deadline, state.unknown) = (lease, deadline, false);
-        }
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.holding.state().asking.retain(|asked| asked.number != self.number);
-    }
+    /// When the renewal's task checks the deadline next, on the client's clock.
+    next_check: Option<Duration>,
 }
 
 impl Holding {
     pub(crate) fn new(
         request: &InsertRequest,
+        ttl: Ttl,
         lease: Lease,
         deadline: Deadline,
         acquired_at: Duration,
@@ -126,19 +89,10 @@ impl Holding {
         Self {
             lock_id: request.lock_id.clone(),
             owner: request.owner,
-            ttl: request.ttl,
+            ttl,
             acquired_at,
             at_most_until,
-            state: Mutex::new(State {
-                lease,
-                deadline,
-                unknown: false,
-                ending: false,
-                watched: false,
-                next_look: None,
-                asking: Vec::new(),
-                numbered: 0,
-            }),
+            state: Mutex::new(State { lease, deadline, unknown: false, ending: false, next_check: None }),
             lost: CancellationToken::new(),
             reason: OnceLock::new(),
         }
@@ -161,57 +115,36 @@ impl Holding {
         self.at_most_until.map_or(deadline, |until| deadline.earlier(Deadline::at(until)))
     }
 
-    /// How long the next renewal asks for: never for less than is left, as after an extension.
-    pub(crate) fn renewal_ttl(&self, now: Duration) -> Ttl {
-        self.state().deadline.kept_by(now, self.ttl)
-    }
-
-    /// Begins a request for a lease of `ttl`, sent at `sent`.
+    /// Takes into account that the store has renewed the lease for `ttl`, upon a request that was sent at `sent`.
     ///
-    /// A shorter lease may be in force from the moment at which the request is sent, whether or not we hear of it. And of
-    /// two requests under way at once nobody knows which the store does last, so that the shorter of them counts.
-    pub(crate) fn ask(self: &Arc<Self>, sent: Duration, ttl: Ttl) -> Asking {
-        let deadline = Deadline::counted_from(sent, ttl);
+    /// A renewal never shortens a lease, so the later of two ends is certain, in whichever order the answers arrive.
+    pub(crate) fn renewed(&self, lease: Lease, sent: Duration, ttl: Ttl) {
         let mut state = self.state();
-        state.deadline = state.deadline.earlier(deadline);
-        state.numbered += 1;
-        let mut end = deadline;
-        for other in &mut state.asking {
-            // Done after this one, it is done after `sent`.
-            end = end.earlier(Deadline::counted_from(sent, other.ttl));
-            other.end = other.end.earlier(deadline);
+        state.deadline = state.deadline.later(Deadline::counted_from(sent, ttl));
+        state.unknown = false;
+        if lease.expires_at_us > state.lease.expires_at_us {
+            state.lease = lease;
         }
-        let number = state.numbered;
-        state.asking.push(Asked { number, ttl, end });
-        Asking { holding: Arc::clone(self), number }
     }
 
-    pub(crate) fn is_watched(&self) -> bool {
-        self.state().watched
-    }
-
-    /// Wants the deadline to be looked at then; answers whether that is sooner than was planned.
-    pub(crate) fn look_at(&self, at: Duration) -> bool {
+    /// Schedules a deadline check; returns whether it is earlier than the one already scheduled.
+    pub(crate) fn schedule_check(&self, at: Duration) -> bool {
         let mut state = self.state();
-        let sooner = state.next_look.is_none_or(|planned| at < planned);
+        let sooner = state.next_check.is_none_or(|scheduled| at < scheduled);
         if sooner {
-            state.next_look = Some(at);
+            state.next_check = Some(at);
         }
         sooner
     }
 
-    /// Begins the look that was planned for `at`; answers whether it still was.
-    pub(crate) fn begin_look(&self, at: Duration) -> bool {
+    /// Begins the check that was scheduled for `at`; returns whether it still was.
+    pub(crate) fn begin_check(&self, at: Duration) -> bool {
         let mut state = self.state();
-        let planned = state.next_look == Some(at);
-        if planned {
-            state.next_look = None;
+        let scheduled = state.next_check == Some(at);
+        if scheduled {
+            state.next_check = None;
         }
-        planned
-    }
-
-    pub(crate) fn be_watched(&self) {
-        self.state().watched = true;
+        scheduled
     }
 
     /// Notes that an attempt to renew has failed, so that nothing is known until the next.

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `mutex` | [`DbMutex`]: a store and the defaults that its locks share |
 //! | `lock` | [`Lock`]: one lock id with its options; acquiring, and running a closure under it |
+//! | `busy` | repeating a request while another transaction has the row locked |
 //! | `attempts` | the attempts of one acquisition, and the guard that comes of them |
 //! | `guard` | [`Guard`]: the lock while it is held, and when it stops being held |
 //! | `holding` | what guard and renewal share of a lock that is held, and [`LostReason`] |
@@ -14,7 +15,10 @@
 //! | `waiting` | [`WaitLimit`], and when a waiter asks again |
 //! | `releaser` | what becomes of a lock whose guard or whose acquiring future is dropped |
 //! | `store` | [`LockStore`]: **the contract** that a database has to keep |
-//! | `request`, `row` | what a store is asked, and what it answers |
+//! | `forward` | a store behind an `Arc` or a `Box` is a store |
+//! | `limits` | [`Limits`]: how much a store takes at once |
+//! | `request`, `row` | requests to a store, and its responses |
+//! | [`rules`] | the semantics of the contract as pure functions |
 //! | `in_flight` | [`InFlight`]: a delete does not overtake the insert of its owner |
 //! | `id`, `owner`, `ttl`, `holder`, `table` | the validated words of a request |
 //! | `clock` | the client's clock, and the deadline counted on it |
@@ -26,14 +30,17 @@
 //! crate `db-mutex-conformance`.
 
 mod attempts;
+mod busy;
 mod clock;
 mod deadline;
 mod error;
+mod forward;
 mod guard;
 mod holder;
 mod holding;
 mod id;
 mod in_flight;
+mod limits;
 mod lock;
 mod memory;
 mod mutex;
@@ -43,6 +50,7 @@ mod releaser;
 mod renewal;
 mod request;
 mod row;
+pub mod rules;
 mod store;
 mod store_error;
 mod table;
@@ -58,8 +66,9 @@ pub use holder::HolderText;
 pub use holding::LostReason;
 pub use id::LockId;
 pub use in_flight::{InFlight, InFlightInserts};
+pub use limits::Limits;
 pub use lock::{Lock, OnLost};
-pub use memory::MemoryStore;
+pub use memory::{MemoryStore, RowLock};
 pub use mutex::{DbMutex, DbMutexBuilder, TTL_VARIABLE};
 pub use owner::OwnerToken;
 pub use releaser::PendingDelete;

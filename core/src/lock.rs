@@ -37,6 +37,8 @@ pub struct Lock {
     mutex: DbMutex,
     lock_id: Result<LockId, Invalid>,
     ttl: Result<Ttl, Invalid>,
+    /// Whether the TTL was set in code, and not by the environment or the default.
+    ttl_is_chosen: bool,
     holder: Result<HolderText, Invalid>,
     wait: WaitLimit,
     hold_at_least: Duration,
@@ -61,6 +63,7 @@ impl Lock {
         Self {
             lock_id: LockId::new(lock_id),
             ttl: Ok(shared.ttl),
+            ttl_is_chosen: shared.chosen_ttl.is_some(),
             holder: Ok(shared.holder.clone()),
             wait: shared.wait,
             hold_at_least: shared.hold_at_least,
@@ -78,6 +81,7 @@ impl Lock {
         Invalid: From<V::Error>,
     {
         self.ttl = ttl.try_into().map_err(Invalid::from);
+        self.ttl_is_chosen = true;
         self
     }
 
@@ -218,19 +222,24 @@ impl Lock {
     }
 
     /// Takes over a lock that another guard, in this process or another, has given away with
-    /// [`Guard::into_token`]; this lock's TTL counts from now on.
+    /// [`Guard::into_token`].
+    ///
+    /// The lease lasts at least this lock's TTL from now on if one was set in code, on the lock or the mutex. Otherwise it
+    /// stays as long as it is, and is renewed for the longest TTL that it was acquired or renewed with: the default TTL and
+    /// `DB_MUTEX_TTL_SECONDS` are for locks that are acquired here. It is never shortened.
     ///
     /// A command that `db-mutex run` has started does so with the owner in its environment (`DB_MUTEX_OWNER`, read with
-    /// [`OwnerToken::from_hex`]); both then hold the lock, and whoever releases it first has released it.
+    /// [`OwnerToken::from_hex`]); both then hold the lock, and whichever releases it first has released it.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] when the lock is not that owner's any more; [`Error::Store`] when the store fails, which does not
-    /// mean that; [`Error::Invalid`] for an id or an option that is not valid.
+    /// [`Error::TimedOut`] if that owner does not hold the lock any more; [`Error::Store`] if the store fails, which does
+    /// not mean that; [`Error::Invalid`] for an invalid id or option.
     ///
     /// # Cancellation safety
-    /// When the future is dropped the lease may have been prolonged.
+    /// If the future is dropped, the lease may have been extended.
     pub async fn resume(&self, owner: OwnerToken) -> Result<Guard, Error> {
-        self.attempts_of(owner)?.resume().await
+        let ttl = self.ttl.clone()?;
+        self.attempts_of(owner)?.resume(self.ttl_is_chosen.then_some(ttl)).await
     }
 
     /// Attempts in the name of a new owner.

@@ -1,12 +1,13 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
+use crate::rules::{self, Outcome, Row};
 use crate::{
-    DeleteBy, DeleteRequest, Deleted, Fence, HolderText, InsertRequest, Inserted, Lease, ListFilter, LockId, LockRow,
-    LockStore, ManualClock, NEVER_US, OwnerToken, PendingDelete, RenewRequest, Renewed, StoreError, Ttl,
+    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, ManualClock,
+    PendingDelete, RenewRequest, Renewed, StoreError, StoreErrorKind,
 };
 
 /// Keeps locks in memory: the reference for other stores, and a store for your own tests.
@@ -27,18 +28,15 @@ use crate::{
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
-    rows: Arc<Mutex<BTreeMap<LockId, Row>>>,
+    table: Arc<Mutex<Table>>,
     clock: Option<ManualClock>,
 }
 
-#[derive(Debug)]
-struct Row {
-    owner: Option<OwnerToken>,
-    fence: i64,
-    holder: HolderText,
-    acquired_at_us: i64,
-    released_at_us: Option<i64>,
-    expires_at_us: i64,
+#[derive(Debug, Default)]
+struct Table {
+    rows: BTreeMap<LockId, Row>,
+    /// The rows that a [`RowLock`] keeps.
+    locked: BTreeSet<LockId>,
 }
 
 impl MemoryStore {
@@ -52,130 +50,107 @@ impl MemoryStore {
         Self { clock: Some(clock), ..Self::default() }
     }
 
-    /// The rows, and the time read *after* the wait for them.
-    fn open(&self) -> (MutexGuard<'_, BTreeMap<LockId, Row>>, i64) {
-        // No code of others runs under this mutex, and no panic can leave a row half written.
-        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Locks the row of an id as another transaction of a database would: until the returned value is dropped, inserts,
+    /// renewals and deletes of the id fail with [`StoreErrorKind::Busy`]. Reads go on.
+    pub fn lock_row(&self, lock_id: &LockId) -> RowLock {
+        self.table().locked.insert(lock_id.clone());
+        RowLock { store: self.clone(), lock_id: lock_id.clone() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // No other code runs under this mutex, and no panic can leave a row half written.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The table, and the time read *after* the wait for it.
+    fn open(&self) -> (MutexGuard<'_, Table>, i64) {
+        let table = self.table();
         let now_us = match &self.clock {
             Some(clock) => clock.now_us(),
             None => system_now_us(),
         };
-        (rows, now_us)
+        (table, now_us)
     }
 
-    fn insert_now(&self, request: &InsertRequest) -> Inserted {
-        let (mut rows, now) = self.open();
-        let expires_at_us = end_of(request.ttl, now);
-        let (fence, acquired_at_us) = match rows.get(&request.lock_id) {
-            Some(row) if row.owner == Some(request.owner) => (row.fence, row.acquired_at_us),
-            Some(row) if row.expires_at_us > now => {
-                return Inserted::Held(row.read(&request.lock_id, now).to_holder());
-            }
-            Some(row) => (now.max(row.fence + 1), now),
-            None => (now, now),
-        };
-        let row = Row {
-            owner: Some(request.owner),
-            fence,
-            holder: request.holder.clone(),
-            acquired_at_us,
-            released_at_us: None,
-            expires_at_us,
-        };
-        let lease = row.lease();
-        rows.insert(request.lock_id.clone(), row);
-        Inserted::Granted(lease)
-    }
-
-    fn delete_now(&self, request: &DeleteRequest) -> Deleted {
-        let (mut rows, now) = self.open();
-        match rows.get_mut(&request.lock_id) {
-            Some(row) if row.expires_at_us > now && row.may_be_deleted(request.by) => {
-                // From now where the clock has stepped back: else a step of an hour would be an hour's rest.
-                let rest_ends = match request.by {
-                    DeleteBy::Owner(_) => row.acquired_at_us.min(now).saturating_add(request.hold_at_least_us()),
-                    DeleteBy::Force => now,
-                };
-                row.owner = None;
-                row.released_at_us = row.released_at_us.or(Some(now));
-                row.expires_at_us = now.max(rest_ends);
-                Deleted::Released
-            }
-            _ => Deleted::NotHeld,
+    /// Applies a rule to the row of an id.
+    fn apply<A>(&self, lock_id: &LockId, rule: impl FnOnce(Option<&Row>, i64) -> Outcome<A>) -> Result<A, StoreError> {
+        let (mut table, now_us) = self.open();
+        if table.locked.contains(lock_id) {
+            return Err(StoreError::new(StoreErrorKind::Busy, "the row is locked; try again"));
         }
+        let outcome = rule(table.rows.get(lock_id), now_us);
+        if let Some(row) = outcome.write {
+            table.rows.insert(lock_id.clone(), row);
+        }
+        Ok(outcome.answer)
     }
 }
 
-impl Row {
-    fn may_be_deleted(&self, by: DeleteBy) -> bool {
-        match by {
-            DeleteBy::Owner(owner) => self.owner == Some(owner),
-            DeleteBy::Force => true,
-        }
-    }
+/// A row that is locked: what [`MemoryStore::lock_row`] returns.
+#[derive(Debug)]
+#[must_use = "the row is unlocked when this is dropped"]
+pub struct RowLock {
+    store: MemoryStore,
+    lock_id: LockId,
+}
 
-    fn lease(&self) -> Lease {
-        Lease::new(Fence::new(self.fence), self.acquired_at_us, self.expires_at_us)
-    }
-
-    fn read(&self, lock_id: &LockId, now_us: i64) -> LockRow {
-        let mut row = LockRow::new(lock_id.clone(), self.holder.clone(), self.lease());
-        row.owned = self.owner.is_some();
-        row.released_at_us = self.released_at_us;
-        row.now_us = now_us;
-        row
+impl Drop for RowLock {
+    fn drop(&mut self) {
+        self.store.table().locked.remove(&self.lock_id);
     }
 }
 
 #[async_trait]
 impl LockStore for MemoryStore {
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
-        Ok(self.insert_now(request))
-    }
-
-    async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
-        Ok(self.delete_now(request))
-    }
-
-    async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
-        let (mut rows, now) = self.open();
-        Ok(match rows.get_mut(&request.lock_id) {
-            Some(row) if row.owner == Some(request.owner) && row.expires_at_us > now => {
-                row.expires_at_us = end_of(request.ttl, now);
-                Renewed::Renewed(row.lease())
+        self.apply(&request.lock_id, |row, now_us| {
+            let outcome = rules::insert(row, request, now_us);
+            match row.and_then(|row| rules::end_excess(row, now_us)) {
+                Some(shorter) if matches!(outcome.answer, Inserted::Held(_)) => {
+                    Outcome { write: Some(shorter.clone()), ..rules::insert(Some(&shorter), request, now_us) }
+                }
+                _ => outcome,
             }
-            _ => Renewed::NotHeld,
         })
     }
 
+    async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
+        self.apply(&request.lock_id, |row, now_us| rules::delete(row, request, now_us))
+    }
+
+    async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
+        self.apply(&request.lock_id, |row, now_us| rules::renew(row, request, now_us))
+    }
+
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
-        let (mut rows, now) = self.open();
-        let limit = now.saturating_sub(i64::try_from(older_than.as_micros()).unwrap_or(i64::MAX));
-        let before = rows.len();
-        // Without its row an id starts again at the clock: only a token behind the clock may go.
-        rows.retain(|_, row| row.expires_at_us > limit || row.fence >= now);
-        Ok((before - rows.len()) as u64)
+        let (mut table, now_us) = self.open();
+        let before = table.rows.len();
+        table.rows.retain(|_, row| !rules::is_purgeable(row, older_than, now_us));
+        Ok((before - table.rows.len()) as u64)
     }
 
     async fn find(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
-        let (rows, now) = self.open();
-        Ok(rows.get(id).map(|row| row.read(id, now)))
+        let (table, now_us) = self.open();
+        Ok(table.rows.get(id).map(|row| row.read(id.clone(), now_us)))
     }
 
     async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
-        let (rows, now) = self.open();
-        let rows = rows.iter().map(|(id, row)| row.read(id, now));
+        let (table, now_us) = self.open();
+        let rows = table.rows.iter().map(|(id, row)| row.read(id.clone(), now_us));
         Ok(rows.filter(|row| filter.include_free || row.is_taken()).collect())
     }
 
-    fn delete_soon(&self, delete: PendingDelete) -> Result<(), PendingDelete> {
-        self.delete_now(delete.request());
-        Ok(())
+    fn limits(&self) -> Limits {
+        Limits::new().batch(1_000)
     }
-}
 
-fn end_of(ttl: Ttl, now_us: i64) -> i64 {
-    ttl.as_micros().map_or(NEVER_US, |ttl| now_us.saturating_add(ttl))
+    fn delete_soon(&self, delete: PendingDelete) -> Result<(), PendingDelete> {
+        let request = delete.request();
+        match self.apply(&request.lock_id, |row, now_us| rules::delete(row, request, now_us)) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(delete),
+        }
+    }
 }
 
 fn system_now_us() -> i64 {

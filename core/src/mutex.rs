@@ -2,6 +2,7 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::busy::WhileBusy;
 use crate::queue::Queue;
 use crate::releaser::Releaser;
 use crate::renewal::Renewal;
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) holder: HolderText,
     pub(crate) ttl: Ttl,
+    /// The TTL, where it was set in code and not by the environment or the default.
+    pub(crate) chosen_ttl: Option<Ttl>,
     pub(crate) wait: WaitLimit,
     pub(crate) hold_at_least: Duration,
     pub(crate) keep_alive: bool,
@@ -131,17 +134,26 @@ impl DbMutex {
         self.shared.store.list(filter).await
     }
 
-    /// Takes the lock away from whoever holds it, and answers whether anybody did.
+    /// Releases the lock regardless of who holds it. Returns whether it was held, or resting.
     ///
-    /// The holder is not told before it next looks; make sure that it is gone. Fencing tokens go on rising.
+    /// It ends the acquisition that it finds, and no other: if the lock is released and granted again meanwhile, the new
+    /// holder keeps it. The holder notices only at its next renewal, so make sure that it has stopped. Fencing tokens keep
+    /// increasing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an id that is not valid, [`Error::Store`] when the store fails.
+    /// [`Error::Invalid`] for an invalid id, [`Error::Store`] if the store fails.
     pub async fn force_release(&self, lock_id: impl AsRef<str>) -> Result<bool, Error> {
         let lock_id = LockId::new(lock_id)?;
-        match self.shared.store.delete(&DeleteRequest::by_force(lock_id.clone())).await {
-            Ok(deleted) => Ok(deleted == Deleted::Released),
-            Err(error) => Err(Error::store(&lock_id, "release", error)),
+        let failed = |error| Error::store(&lock_id, "release", error);
+        let Some(row) = self.shared.store.find(&lock_id).await.map_err(failed)? else { return Ok(false) };
+        let request = DeleteRequest::by_fence(lock_id.clone(), row.fence);
+        let mut busy = WhileBusy::at_most(Duration::from_secs(2));
+        loop {
+            return match self.shared.store.delete(&request).await {
+                Ok(deleted) => Ok(deleted == Deleted::Released),
+                Err(error) if busy.repeats(&error).await => continue,
+                Err(error) => Err(failed(error)),
+            };
         }
     }
 
@@ -244,8 +256,9 @@ impl DbMutexBuilder {
     /// [`Invalid::Ttl`], [`Invalid::HoldAtLeast`], or [`Invalid::Environment`] when `DB_MUTEX_TTL_SECONDS` is looked at
     /// and is no TTL.
     pub fn build(self) -> Result<DbMutex, Invalid> {
-        let ttl = match self.ttl {
-            Some(ttl) => ttl?,
+        let chosen_ttl = self.ttl.transpose()?;
+        let ttl = match chosen_ttl {
+            Some(ttl) => ttl,
             None => ttl_of_environment(env::var_os(TTL_VARIABLE).map(|value| value.to_string_lossy().into_owned()))?,
         };
         check_hold_at_least(self.hold_at_least, ttl)?;
@@ -259,6 +272,7 @@ impl DbMutexBuilder {
                 clock: self.clock,
                 holder: self.holder.unwrap_or_else(HolderText::of_this_process),
                 ttl,
+                chosen_ttl,
                 wait: self.wait,
                 hold_at_least: self.hold_at_least,
                 keep_alive: self.keep_alive,

@@ -75,15 +75,7 @@ impl Renewal {
     /// Says in time when the lease is over, whether it is renewed or not.
     pub(crate) fn watch(&self, holding: &Arc<Holding>) {
         self.ensure_task();
-        holding.be_watched();
         self.shared.put_deadline(holding, self.shared.clock.elapsed());
-    }
-
-    /// Looks sooner, if anybody watches: the deadline may have come nearer.
-    pub(crate) fn shortened(&self, holding: &Arc<Holding>) {
-        if holding.is_watched() {
-            self.watch(holding);
-        }
     }
 
     /// Starts the task if there is none, or none any more because its runtime is gone.
@@ -120,7 +112,7 @@ impl Shared {
     /// Plans to look at the deadline, unless that is planned already.
     fn put_deadline(&self, holding: &Arc<Holding>, now: Duration) {
         if let Some(left) = holding.deadline().remaining(now)
-            && holding.look_at(now + left)
+            && holding.schedule_check(now + left)
         {
             self.put(now + left, Entry::Deadline(Arc::downgrade(holding)));
         }
@@ -142,7 +134,7 @@ impl Shared {
         for key in taken {
             match agenda.entries.remove(&key) {
                 Some(Entry::Deadline(holding)) => {
-                    over.extend(holding.upgrade().filter(|holding| holding.begin_look(key.0)));
+                    over.extend(holding.upgrade().filter(|holding| holding.begin_check(key.0)));
                 }
                 Some(Entry::Renew(holding)) => due.extend(holding.upgrade()),
                 None => {}
@@ -195,45 +187,35 @@ async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// One `renew_many` for all that are due.
+/// One `renew_many` for all that are due. Each answer stands alone.
 async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
     let sent = shared.clock.elapsed();
-    let (mut asked, requests): (Vec<_>, Vec<_>) = due
-        .into_iter()
-        .filter(|holding| !holding.is_ending() && !holding.lose_if_over(sent))
+    let due = due.into_iter().filter(|holding| !holding.is_ending() && !holding.lose_if_over(sent));
+    let (asked, requests): (Vec<_>, Vec<_>) = due
         .map(|holding| {
-            let ttl = holding.renewal_ttl(sent);
-            let asking = holding.ask(sent, ttl);
-            let request = RenewRequest::new(holding.lock_id.clone(), holding.owner, ttl);
-            ((holding, asking), request)
+            let request = RenewRequest::new(holding.lock_id.clone(), holding.owner, holding.ttl);
+            (holding, request)
         })
         .unzip();
-    let Some(limit) = asked.iter().filter_map(|(holding, _)| holding.ttl.duration()).min() else { return };
-    let answers = match tokio::time::timeout(limit / 6, shared.store.renew_many(&requests)).await {
-        Ok(answers) => answers,
-        Err(_) => Err(StoreError::new(StoreErrorKind::Unavailable, "the store did not answer in time")),
-    };
+    let Some(limit) = asked.iter().filter_map(|holding| holding.ttl.duration()).min() else { return };
+    let answers = tokio::time::timeout(limit / 6, shared.store.renew_many(&requests)).await.unwrap_or_else(|_| {
+        StoreError::new(StoreErrorKind::Unavailable, "the store did not answer in time").for_all(asked.len())
+    });
     let now = shared.clock.elapsed();
-    match answers {
-        Ok(answers) => {
-            for ((holding, asking), answer) in asked.drain(..).zip(answers) {
-                match answer {
-                    Renewed::Renewed(_) if holding.lose_if_over(now) => {}
-                    Renewed::Renewed(lease) => {
-                        asking.renewed(lease);
-                        renewed(&shared, &holding, sent);
-                    }
-                    Renewed::NotHeld if holding.is_ending() => {}
-                    Renewed::NotHeld => holding.lose(why_lost(&shared, &holding, limit / 6).await),
-                }
+    for (holding, answer) in asked.into_iter().zip(answers) {
+        match answer {
+            Ok(Renewed::Renewed(_)) if holding.lose_if_over(now) => {}
+            Ok(Renewed::Renewed(lease)) => {
+                holding.renewed(lease, sent, holding.ttl);
+                renewed(&shared, &holding, sent);
             }
-        }
-        // Not a reason to give up: the lease may well last until the store is back.
-        Err(error) => {
-            for (holding, _) in &asked {
-                telemetry::renewal_failed(holding, &error);
+            Ok(Renewed::NotHeld) if holding.is_ending() => {}
+            Ok(Renewed::NotHeld) => holding.lose(why_lost(&shared, &holding, limit / 6).await),
+            // Not a reason to give up: the lease may well last until the store is back.
+            Err(error) => {
+                telemetry::renewal_failed(&holding, &error);
                 holding.renewal_failed();
-                shared.try_again(holding, now);
+                shared.try_again(&holding, now);
             }
         }
     }

@@ -1,8 +1,8 @@
-//! What a store is asked.
+//! Requests to a store.
 
 use std::time::Duration;
 
-use crate::{HolderText, LockId, OwnerToken, Ttl};
+use crate::{Fence, HolderText, LockId, OwnerToken, Ttl};
 
 /// Asks for a lock: [`LockStore::insert_if_absent`](crate::LockStore::insert_if_absent).
 #[derive(Debug, Clone)]
@@ -25,56 +25,58 @@ impl InsertRequest {
     }
 }
 
-/// Asks for more time: [`LockStore::renew`](crate::LockStore::renew).
+/// A request for more time: [`LockStore::renew`](crate::LockStore::renew).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RenewRequest {
-    /// Which lock.
+    /// The lock.
     pub lock_id: LockId,
-    /// Whose it has to be.
+    /// The owner that holds it.
     pub owner: OwnerToken,
-    /// How long the lease shall last from now on; it may be less than what is left.
+    /// How long the lease lasts at least, from the store's now on. A lease that lasts longer already is not shortened.
     pub ttl: Ttl,
 }
 
 impl RenewRequest {
-    /// Asks that the lease of `owner` on `lock_id` lasts `ttl` from now on.
+    /// Asks that the lease of `owner` on `lock_id` lasts at least `ttl` from now on.
     pub fn new(lock_id: LockId, owner: OwnerToken, ttl: Ttl) -> Self {
         Self { lock_id, owner, ttl }
     }
 }
 
-/// Gives a lock back: [`LockStore::delete`](crate::LockStore::delete).
+/// A request to release a lock: [`LockStore::delete`](crate::LockStore::delete).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DeleteRequest {
-    /// Which lock.
+    /// The lock.
     pub lock_id: LockId,
-    /// Whose it has to be.
+    /// The acquisition that ends.
     pub by: DeleteBy,
-    /// For how long, counted from the acquisition by the store's clock, the id stays taken without an owner. Zero frees
-    /// it at once. A forced delete ignores it.
+    /// How long the id stays taken without an owner, counted from the acquisition by the store's clock. Zero frees it at
+    /// once. A forced delete ignores it.
     pub hold_at_least: Duration,
 }
 
-/// In whose name a lock is deleted.
+/// The acquisition that a delete ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DeleteBy {
-    /// Only if its lease is this owner's, and has not ended.
+    /// That of this owner token, if its lease has not ended.
     Owner(OwnerToken),
-    /// Whoever holds it, also if it rests without an owner: an operator's decision, never a default.
-    Force,
+    /// The one with this fencing token, also if the id rests: a forced release, an operator's decision. It names the
+    /// acquisition that the operator has seen, so that a repeated or late request cannot end the successor's.
+    Fence(Fence),
 }
 
 impl DeleteRequest {
-    /// Asks to release `lock_id` if it is still `owner`'s.
+    /// Asks to release `lock_id` if `owner` holds it.
     pub fn by_owner(lock_id: LockId, owner: OwnerToken) -> Self {
         Self { lock_id, by: DeleteBy::Owner(owner), hold_at_least: Duration::ZERO }
     }
 
-    /// Asks to release `lock_id`, whoever holds it.
-    pub fn by_force(lock_id: LockId) -> Self {
-        Self { lock_id, by: DeleteBy::Force, hold_at_least: Duration::ZERO }
+    /// Asks to end the acquisition of `lock_id` with this fencing token, by force.
+    pub fn by_fence(lock_id: LockId, fence: Fence) -> Self {
+        Self { lock_id, by: DeleteBy::Fence(fence), hold_at_least: Duration::ZERO }
     }
 
     /// Lets the id rest until `hold_at_least` after its acquisition.

@@ -1,4 +1,4 @@
-//! What a store answers.
+//! Responses from a store.
 
 use std::fmt;
 use std::time::Duration;
@@ -37,28 +37,36 @@ impl fmt::Display for Fence {
 
 /// The answer to an insert.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Inserted {
-    /// The lock is the owner's now.
+    /// The owner holds the lock now.
     Granted(Lease),
-    /// It is somebody else's. An expected answer, not an error.
+    /// Another owner holds it, or it rests. An expected answer, not an error.
     Held(Holder),
+    /// The owner token has been released before, so nothing was granted: the request is a duplicate that arrived late.
+    Spent,
 }
 
 /// The answer to a renewal.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Renewed {
-    /// The lease lasts on.
+    /// The lease lasts at least as long as was asked for.
     Renewed(Lease),
-    /// The lease is over, or was never this owner's.
+    /// The lease has ended, or was never this owner's.
     NotHeld,
 }
 
 /// The answer to a delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Deleted {
-    /// The lock was the owner's until now (or, with force, somebody's).
+    /// The acquisition lasted until now, and this request has ended it.
     Released,
-    /// The lease was over, or never this owner's; nothing was changed.
+    /// The acquisition was released before, by this owner token or by force; nothing was changed. To a request that was
+    /// sent again because its reply was lost, this means that it was done.
+    Already,
+    /// The lease had ended, or was never this owner's; nothing was changed.
     NotHeld,
 }
 
@@ -81,7 +89,7 @@ impl Lease {
     }
 }
 
-/// Who holds a lock that was refused, for how long already, and for how long still.
+/// The current holder, as reported with a refusal: who, since when, and for how much longer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
@@ -95,6 +103,14 @@ pub struct Holder {
     pub expires_in: Option<Duration>,
     /// Whether the holder has finished and the id rests until its "hold at least" is over.
     pub resting: bool,
+}
+
+impl Holder {
+    /// A holder of the acquisition with that fencing token, as of now. A store that keeps whole rows uses
+    /// [`LockRow::to_holder`] instead.
+    pub fn new(holder: HolderText, fence: Fence, held_for: Duration, expires_in: Option<Duration>) -> Self {
+        Self { holder, fence, held_for, expires_in, resting: false }
+    }
 }
 
 impl fmt::Display for Holder {
@@ -119,8 +135,11 @@ pub struct LockRow {
     pub acquired_at_us: i64,
     /// When it was released; `None` while it has an owner.
     pub released_at_us: Option<i64>,
-    /// When it expires or expired, when its rest ends, or when it became free; [`NEVER_US`] for never.
+    /// When the lease or the rest ends or ended; [`NEVER_US`] for never, zero when it was released without a rest.
     pub expires_at_us: i64,
+    /// The longest TTL that this acquisition has asked for, or how long its rest was to last when it was released, in
+    /// microseconds; [`NEVER_US`] for never.
+    pub ttl_us: i64,
     /// The store's clock when it read the row.
     pub now_us: i64,
 }
@@ -161,6 +180,7 @@ impl LockRow {
             acquired_at_us: lease.acquired_at_us,
             released_at_us: None,
             expires_at_us: lease.expires_at_us,
+            ttl_us: until(lease.acquired_at_us, lease.expires_at_us),
             now_us: lease.acquired_at_us,
         }
     }
@@ -180,9 +200,13 @@ impl LockRow {
         self.expires_at_us > self.now_us
     }
 
-    /// How long the lock stays taken unless it is renewed or released: zero when it is free, `None` for ever.
+    /// How long the lock stays taken unless it is renewed or released: zero when it is free, `None` forever.
+    ///
+    /// Never more than the longest TTL that was asked for: if the store's clock was ahead when the row was written, that is
+    /// how long the lock still blocks others once one of them asks for it.
     pub fn expires_in(&self) -> Option<Duration> {
-        (self.expires_at_us != NEVER_US).then(|| span(self.now_us, self.expires_at_us))
+        let left = until(self.now_us, self.expires_at_us).min(self.ttl_us);
+        (left != NEVER_US).then(|| span(0, left))
     }
 
     /// How long ago the lock was acquired last.
@@ -210,6 +234,11 @@ impl LockRow {
             resting: self.state() == LockState::Resting,
         }
     }
+}
+
+/// The microseconds from one time to another, which may be never.
+fn until(from_us: i64, to_us: i64) -> i64 {
+    if to_us == NEVER_US { NEVER_US } else { to_us.saturating_sub(from_us) }
 }
 
 /// The time from one microsecond to another; zero when the clock went backwards in between.
@@ -242,6 +271,15 @@ mod tests {
         assert_eq!(row(true, NEVER_US).expires_in(), None);
         assert_eq!(row(true, NEVER_US).state(), LockState::Held);
         assert_eq!(row(true, 2_000_000).expires_in(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn no_more_than_the_ttl_is_shown() {
+        let mut ahead = row(true, 3_000_000 + 60_000_000);
+        ahead.ttl_us = 5_000_000;
+        assert_eq!(ahead.expires_in(), Some(Duration::from_secs(5)));
+        ahead.ttl_us = NEVER_US;
+        assert_eq!(ahead.expires_in(), Some(Duration::from_secs(60)));
     }
 
     #[test]

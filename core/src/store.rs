@@ -4,210 +4,242 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, ListFilter, LockId, LockRow, PendingDelete, RenewRequest, Renewed,
-    StoreError,
+    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, PendingDelete, RenewRequest,
+    Renewed, StoreError,
 };
 
-/// Keeps locks in a database: the contract that everything else here stands on.
+/// A table of locks in a database: the contract that everything else here is built on.
 ///
 /// This is the implementors' side; users hold a [`DbMutex`](crate::DbMutex). Six methods are required and are enough for
-/// a correct store; the others have a correct default that a store may do better.
+/// a correct store. The others have a correct default, which a store can replace with a faster one.
+///
+/// The semantics are stated a second time, as code, in [`rules`](crate::rules): pure functions that
+/// [`MemoryStore`](crate::MemoryStore) consists of.
 ///
 /// # Contract
 ///
-/// MUST and SHOULD are used as in [RFC 2119](https://www.rfc-editor.org/rfc/rfc2119). Behind each MUST stand the cases of
-/// the conformance suite that show it. What cannot be shown from outside (the clock, lost replies) is written without
-/// the word, and is for a store's own tests.
+/// MUST and SHOULD are used as in [RFC 2119](https://www.rfc-editor.org/rfc/rfc2119). Each MUST has a label in bold, under
+/// which the table at the [end](#conformance-cases) lists the cases of the conformance suite that show it. What cannot be
+/// shown from outside (the clock, lost replies) is written without the word, and is for a store's own tests.
 ///
-/// A lock id is **taken** while it has a row whose `expires_at` lies after the store's now: **held** if the row has an
+/// A lock id is **taken** while it has a row whose `expires_at` is later than the store's now: **held** if the row has an
 /// owner, **resting** if it has none. Otherwise it is **free**, whether it has a row or not.
 ///
 /// ## Atomicity
-/// - Of all that ask for a free id at once, exactly one MUST be granted it, however many tasks, handles or processes
-///   they are. \[`one_of_a_hundred_tasks_wins`, `two_handles_have_one_winner`, `one_of_many_takes_over_an_expired_lock`,
-///   `a_counter_under_the_lock_loses_nothing`\]
-/// - An answer MUST describe what is stored: a grant that is answered is a grant that others meet, on every handle of
-///   the database. \[`a_grant_is_seen_through_another_handle`\]
+/// - **A1** Of all concurrent requests for a free id exactly one MUST be granted, however many tasks, handles or processes
+///   send them.
+/// - **A2** An answer MUST describe what is stored: a lease that was granted is seen through every handle of the database.
 ///
 /// ## Clock
 /// - Only the store's clock decides whether a row has expired; the client's time is never used, unless store and client
 ///   are one machine.
-/// - The clock is read once the statement has waited for whatever it waits for. A clock read before that may refuse a
-///   lock that is free, but can never be allowed to grant one that is taken.
+/// - The clock is read after the statement has started in the store. A clock read before the row was locked may refuse a
+///   lock that is free, but can never grant one that is taken.
+/// - **C1** A row records the longest TTL that its acquisition has asked for (a repeat or a renewal for less does not lower
+///   it), or the length of its rest. Readers MUST NOT show more time left than that.
+/// - A row that stays taken for longer than its TTL plus 10 s or a tenth of it, whichever is more, is **excessive**: the
+///   clock was ahead when it was written. A refused insert lets it end `ttl` from now, by a second statement that locks the
+///   row without waiting and reads the clock *while it holds the row*. With the clock of the statement's start, or the last
+///   TTL instead of the longest, a lease that was renewed meanwhile would be cut short. Nothing else ever lowers
+///   `expires_at` of a row that has an owner.
+///
+/// ## Owner tokens
+/// - **O1** An owner token goes one way: inserts, then renewals, then deletes. After its release, an insert by the same token
+///   MUST be answered with [`Inserted::Spent`], whoever holds the lock by then, so that a duplicate which arrives late grants
+///   nothing. A row records the token that was released last; callers send nothing for a token after its first delete, and
+///   mint a new one instead.
 ///
 /// ## Ids
-/// - Two ids are one lock exactly when their UTF-8 bytes are equal: never folded, trimmed, normalised or cut.
-///   \[`ids_differ_by_case`, `ids_differ_by_trailing_space`, `ids_differ_by_leading_space`, `ids_differ_by_normal_form`,
-///   `ids_differ_by_accent`, `numeric_ids_are_text`, `long_ids_differ_in_their_last_character`\]
-/// - Every valid [`LockId`] MUST be kept whole. \[`the_longest_id_is_kept_whole`, `ids_with_sql_in_them_are_only_ids`\]
+/// - **I1** Two ids are one lock exactly when their UTF-8 bytes are equal: a store MUST NOT fold, trim, normalise or cut them.
+/// - **I2** Every valid [`LockId`] MUST be stored whole.
 ///
 /// ## Fencing
-/// - The fencing token of each acquisition MUST be positive and greater than every earlier one of that id, across
-///   release, expiry, force and purge, in the order in which the acquisitions happened. \[`fence_is_positive`,
-///   `fence_rises_across_release`, `fence_rises_across_expiry`, `fence_rises_across_forced_release`,
-///   `fence_rises_across_purge`, `fences_of_a_race_rise_in_the_order_of_the_grants`\]
-/// - Lease, refusal, [`find`](Self::find) and [`list`](Self::list) MUST tell the same token.
-///   \[`fence_is_the_same_everywhere`\]
+/// - **F1** The fencing token of each acquisition MUST be positive and greater than every earlier one of that id, across
+///   release, expiry, force and purge, in the order in which the acquisitions happened.
+/// - **F2** Lease, refusal, [`find`](Self::find) and [`list`](Self::list) MUST report the same token.
 ///
 /// ## Errors
-/// - "Held" and "not held" are answers. A store that cannot find out answers an error, and an error is never answered as
-///   "held" or "not held".
+/// - "Held" and "not held" are answers. A store that cannot determine the outcome returns an error, and an error is never
+///   reported as "held" or "not held".
+/// - **E1** No insert, renew or delete ever waits for a row. If another transaction has the row locked, or has inserted it and
+///   not committed yet, the request MUST fail at once with [`StoreErrorKind::Busy`](crate::StoreErrorKind::Busy), and have
+///   changed nothing. The caller repeats it a little later; the store does not. ([`find`](Self::find) and
+///   [`list`](Self::list) read without locks.)
 /// - After an error the request may have taken effect or not, but never in part.
-/// - A store SHOULD repeat, with a bound, what failed for a passing reason and is idempotent.
+/// - A store SHOULD repeat, with a bound, what failed because a connection broke and is idempotent.
 /// - No error and no `Debug` of a store may show a password.
 ///
 /// ## Cancellation safety
-/// - A future that is dropped MUST leave the request either done or not done. A grant that nobody received is the
-///   caller's to release: it has the owner token, minted before. \[`a_dropped_insert_is_the_owners_to_delete`\]
-/// - A request that was dropped SHOULD NOT take effect later than a request sent after it on the same handle.
+/// - **X1** A future that is dropped MUST leave the request either done or not done, and if it is done its owner can delete
+///   it.
+///
+/// # Conformance cases
+///
+/// | rule | cases |
+/// |---|---|
+/// | A1 | `one_of_a_hundred_tasks_wins`, `two_handles_have_one_winner`, `one_of_many_takes_over_an_expired_lock`, `a_counter_under_the_lock_loses_nothing` |
+/// | A2 | `a_grant_is_seen_through_another_handle` |
+/// | C1 | `a_row_records_its_longest_ttl`, `a_shorter_renewal_keeps_the_longest_ttl`, `a_rest_records_its_length` |
+/// | O1 | `an_insert_after_the_release_is_spent`, `a_spent_token_is_refused_under_a_successor`, `a_spent_token_is_refused_when_the_successor_is_gone`, `a_forced_out_token_is_spent` |
+/// | I1 | `ids_differ_by_case`, `ids_differ_by_trailing_space`, `ids_differ_by_leading_space`, `ids_differ_by_normal_form`, `ids_differ_by_accent`, `numeric_ids_are_text`, `long_ids_differ_in_their_last_character` |
+/// | I2 | `the_longest_id_is_kept_whole`, `ids_with_sql_in_them_are_only_ids` |
+/// | F1 | `fence_is_positive`, `fence_rises_across_release`, `fence_rises_across_expiry`, `fence_rises_across_forced_release`, `fence_rises_across_purge`, `fences_of_a_race_rise_in_the_order_of_the_grants` |
+/// | F2 | `fence_is_the_same_everywhere` |
+/// | E1 | `a_locked_row_is_busy_at_once`, `a_locked_row_leaves_its_batch_alone` |
+/// | X1 | `a_dropped_insert_is_the_owners_to_delete` |
+/// | insert 1 | `an_absent_id_is_granted`, `a_released_id_is_granted_again`, `an_expired_id_is_taken_over` |
+/// | insert 2 | `a_held_id_is_refused`, `a_live_id_is_not_taken_over`, `a_refusal_changes_nothing`, `a_resting_id_is_refused`, `ids_do_not_block_one_another` |
+/// | insert 3 | `a_refusal_names_the_holder`, `a_holder_text_is_kept_whole`, `a_refusal_tells_the_remaining_time` |
+/// | insert 4 | `a_lease_lasts_its_ttl`, `the_longest_ttl_is_kept`, `a_lease_that_never_expires_has_no_end`, `a_takeover_shows_the_new_holder` |
+/// | insert 5 | `the_same_owner_gets_its_own_lease_back`, `a_repeat_keeps_the_fence`, `a_repeat_counts_the_ttl_anew`, `a_repeat_never_shortens` |
+/// | delete 1 | `the_owner_can_delete`, `a_stranger_cannot_delete`, `a_stale_holder_cannot_delete_its_successor`, `one_of_many_deletes_releases`, `deleting_an_absent_id_answers_not_held`, `deleting_an_ended_lease_answers_not_held` |
+/// | delete 2 | `a_second_delete_answers_already`, `a_stranger_is_never_answered_already` |
+/// | delete 3 | `a_release_leaves_nothing_in_the_future`, `a_fast_job_leaves_its_id_resting`, `a_rested_id_is_granted`, `a_slow_job_leaves_no_rest`, `a_rest_counts_from_the_acquisition`, `a_resting_id_has_no_owner` |
+/// | delete 4 | `force_releases_whoever_holds`, `force_ends_a_rest`, `forcing_a_free_id_releases_nothing`, `the_forced_out_holder_has_lost`, `a_forced_delete_spares_the_successor` |
+/// | delete 5 | `a_released_lock_tells_who_ran_and_how_long` |
+/// | renew 1 | `a_renewal_counts_from_now`, `a_renewal_may_be_for_ever`, `a_renewed_lease_is_not_taken_over`, `a_stranger_cannot_renew`, `an_ended_lease_cannot_be_renewed`, `a_released_lease_cannot_be_renewed`, `an_absent_id_cannot_be_renewed`, `a_stale_holder_cannot_renew_its_successor` |
+/// | renew 2 | `a_renewal_never_shortens`, `a_lease_without_an_end_keeps_none` |
+/// | renew 3 | `a_renewal_keeps_the_fence` |
+/// | purge 1 | `a_purge_spares_the_living`, `a_purge_spares_the_resting`, `a_purge_spares_what_never_expires` |
+/// | purge 2 | `a_purge_spares_the_recent`, `a_purge_spares_the_recently_released`, `a_purge_removes_what_is_over`, `a_purge_counts_what_it_removed` |
+/// | purge 3 | `fence_rises_across_purge` |
+/// | find 1 | `finding_an_absent_id_is_none`, `a_held_lock_is_found_with_its_holder`, `an_ended_lease_reads_as_expired`, `a_released_lock_tells_who_ran_and_how_long`, `reading_changes_nothing` |
+/// | list 1 | `a_list_shows_what_is_taken`, `an_ended_lease_is_not_listed_as_taken`, `a_list_of_all_shows_the_free_too`, `a_list_is_in_the_order_of_the_ids` |
+/// | many 1 | `many_inserts_answer_in_their_order`, `many_deletes_answer_in_their_order`, `many_renewals_answer_in_their_order`, `many_of_nothing_is_nothing`, `many_may_be_hundreds` |
+/// | many 2 | `a_locked_row_leaves_its_batch_alone` |
+/// | wait 1 | `waiting_for_a_release_ends_in_time` |
 #[async_trait]
 pub trait LockStore: Debug + Send + Sync + 'static {
-    /// Grants the lock if its id is free, and tells who holds it if not.
+    /// Grants the lock if its id is free, and returns the current holder if not.
     ///
-    /// - A free id MUST be granted: absent, released, or expired.
-    ///   \[`an_absent_id_is_granted`, `a_released_id_is_granted_again`, `an_expired_id_is_taken_over`\]
-    /// - A taken id MUST be refused to every other owner, and the refusal MUST change nothing.
-    ///   \[`a_held_id_is_refused`, `a_live_id_is_not_taken_over`, `a_refusal_changes_nothing`,
-    ///   `a_resting_id_is_refused`, `ids_do_not_block_one_another`\]
-    /// - The refusal MUST name the holder, by the whole text that it gave, and the time that is left.
-    ///   \[`a_refusal_names_the_holder`, `a_holder_text_is_kept_whole`, `a_refusal_tells_the_remaining_time`\]
-    /// - The lease MUST end `ttl` after it was granted, and not at all with [`Ttl::NEVER`](crate::Ttl::NEVER).
-    ///   \[`a_lease_lasts_its_ttl`, `the_longest_ttl_is_kept`, `a_lease_that_never_expires_has_no_end`,
-    ///   `a_takeover_shows_the_new_holder`\]
-    /// - The owner whose token the row has, asking again, MUST get its own lease back: the same fencing token and
-    ///   acquisition time, and `ttl` from now. So a request whose reply was lost can be repeated. That holds also when the
-    ///   lease has ended meanwhile, as long as nobody else was granted it.
-    ///   \[`the_same_owner_gets_its_own_lease_back`, `a_repeat_keeps_the_fence`, `a_repeat_counts_the_ttl_anew`,
-    ///   `a_repeat_after_release_is_a_new_acquisition`\]
+    /// - **insert 1** A free id MUST be granted: absent, released, or expired.
+    /// - **insert 2** A taken id MUST be refused to every other owner, and the refusal MUST change nothing.
+    /// - **insert 3** The refusal MUST name the holder, by the whole text that it gave, and the time that is left.
+    /// - **insert 4** The lease MUST end `ttl` after it was granted, and not at all with [`Ttl::NEVER`](crate::Ttl::NEVER).
+    /// - **insert 5** The owner that the row names, asking again, MUST get its own lease back: the same fencing token and
+    ///   acquisition time, and an end no earlier than before and than `ttl` from now. So a request whose reply was lost can
+    ///   be repeated. That holds also when the lease has ended meanwhile, as long as no one else was granted the lock.
     ///
     /// # Errors
-    /// When the store cannot tell; see [Errors](#errors).
+    /// If the store cannot determine the outcome; see [Errors](#errors).
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError>;
 
-    /// Releases the lock if it is still the owner's, and answers whether it was.
+    /// Releases the lock if the acquisition that the request names still holds it.
     ///
-    /// - Only the owner of a lease that lasts MUST be answered [`Deleted::Released`], and once; everybody else, and
-    ///   everybody after the lease ended, [`Deleted::NotHeld`], which MUST change nothing. \[`the_owner_can_delete`,
-    ///   `a_stranger_cannot_delete`, `a_stale_holder_cannot_delete_its_successor`, `a_second_delete_answers_not_held`,
-    ///   `one_of_many_deletes_releases`, `deleting_an_absent_id_answers_not_held`, `deleting_an_ended_lease_answers_not_held`\]
-    /// - The id MUST be free at once, or, with `hold_at_least`, rest without an owner until that long after the
-    ///   acquisition. \[`a_fast_job_leaves_its_id_resting`, `a_rested_id_is_granted`, `a_slow_job_leaves_no_rest`,
-    ///   `a_rest_counts_from_the_acquisition`, `a_resting_id_has_no_owner`\]
-    /// - [`DeleteBy::Force`](crate::DeleteBy::Force) MUST end whatever keeps the id taken, a rest too, and MUST answer
-    ///   [`Deleted::NotHeld`] for a free one. \[`force_releases_whoever_holds`, `force_ends_a_rest`,
-    ///   `forcing_a_free_id_answers_not_held`, `the_forced_out_holder_has_lost`\]
-    /// - The row MUST stay, and keep who held the lock last, and for how long, until it is purged.
-    ///   \[`a_released_lock_tells_who_ran_and_how_long`\]
+    /// - **delete 1** Only the owner of a lease that lasts MUST be answered [`Deleted::Released`], and once. Another owner, or
+    ///   one whose lease has ended, MUST be answered [`Deleted::NotHeld`], which changes nothing.
+    /// - **delete 2** The owner token that was released last MUST be answered [`Deleted::Already`], which changes nothing; no
+    ///   other token is.
+    /// - **delete 3** The id MUST be free at once, with nothing left in the future (`expires_at` is zero), or, with
+    ///   `hold_at_least`, rest without an owner until that long after the acquisition.
+    /// - **delete 4** [`DeleteBy::Fence`](crate::DeleteBy::Fence) MUST end the acquisition with that fencing token whoever
+    ///   holds it, and its rest too, and MUST leave every other acquisition alone: repeated, it is answered
+    ///   [`Deleted::Already`] or [`Deleted::NotHeld`].
+    /// - **delete 5** The row MUST stay, and record who held the lock last, and for how long, until it is purged.
     ///
     /// # Errors
-    /// When the store cannot tell; see [Errors](#errors).
+    /// If the store cannot determine the outcome; see [Errors](#errors).
     async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError>;
 
-    /// Lets the owner's lease last `ttl` from now on, longer or shorter than what was left.
+    /// Lets the owner's lease last at least `ttl` from now on: `expires_at` becomes the later of what it was and now + `ttl`.
     ///
-    /// - Only the owner of a lease that lasts MUST be answered [`Renewed::Renewed`]; a lease that has ended MUST stay
-    ///   ended, also when nobody has taken it. \[`a_renewal_counts_from_now`, `a_renewal_may_shorten`,
-    ///   `a_renewal_may_be_for_ever`, `a_renewed_lease_is_not_taken_over`, `a_stranger_cannot_renew`,
-    ///   `an_ended_lease_cannot_be_renewed`, `a_released_lease_cannot_be_renewed`, `an_absent_id_cannot_be_renewed`,
-    ///   `a_stale_holder_cannot_renew_its_successor`\]
-    /// - Fencing token and acquisition time MUST stay. \[`a_renewal_keeps_the_fence`\]
+    /// - **renew 1** Only the owner of a lease that lasts MUST be answered [`Renewed::Renewed`]; a lease that has ended MUST
+    ///   stay ended, also when no one has taken it over.
+    /// - **renew 2** A renewal MUST NOT shorten a lease. Renewals therefore commute: late, repeated or abandoned, in whatever
+    ///   order they arrive, they do no harm.
+    /// - **renew 3** Fencing token and acquisition time MUST stay.
     ///
     /// # Errors
-    /// When the store cannot tell; see [Errors](#errors). An error does not mean that the lease is lost.
+    /// If the store cannot determine the outcome; see [Errors](#errors). An error does not mean that the lease is lost.
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError>;
 
-    /// Removes the rows that became free at least `older_than` ago, and answers how many.
+    /// Removes the rows that became free at least `older_than` ago, and returns how many. A row became free when its lease or
+    /// its rest ended or when it was released, whichever is later.
     ///
-    /// - It MUST spare what is taken: held, resting, or never expiring. \[`a_purge_spares_the_living`,
-    ///   `a_purge_spares_the_resting`, `a_purge_spares_what_never_expires`\]
-    /// - It MUST spare what became free later, and MUST remove and count the rest. \[`a_purge_spares_the_recent`,
-    ///   `a_purge_removes_what_is_over`, `a_purge_counts_what_it_removed`\]
-    /// - It MUST spare a row whose removal could let a fencing token go backwards: one whose token is not behind the
-    ///   store's clock. \[`fence_rises_across_purge`\]
+    /// - **purge 1** It MUST spare what is taken: held, resting, or never expiring.
+    /// - **purge 2** It MUST spare what became free later, and MUST remove and count the rest.
+    /// - **purge 3** It MUST spare a row whose removal could let a fencing token go backwards: one whose token is not behind
+    ///   the store's clock.
     ///
     /// # Errors
-    /// When the store cannot tell; see [Errors](#errors).
+    /// If the store cannot determine the outcome; see [Errors](#errors).
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError>;
 
     /// Reads the row of an id; `None` when it has none.
     ///
-    /// It MUST show a row as it is: an ended lease not as held, a released lock with its last holder.
-    /// \[`finding_an_absent_id_is_none`, `a_held_lock_is_found_with_its_holder`, `an_ended_lease_reads_as_expired`,
-    /// `a_released_lock_tells_who_ran_and_how_long`\]
+    /// - **find 1** It MUST show a row as it is, an ended lease not as held and a released lock with its last holder, and MUST
+    ///   change nothing.
     ///
     /// # Errors
-    /// When the store cannot tell; see [Errors](#errors).
+    /// If the store cannot determine the outcome; see [Errors](#errors).
     async fn find(&self, id: &LockId) -> Result<Option<LockRow>, StoreError>;
 
-    /// Reads the rows that the filter chooses, in the order of their ids' bytes.
+    /// Reads the rows that the filter selects.
     ///
-    /// \[`a_list_shows_what_is_taken`, `an_ended_lease_is_not_listed_as_taken`, `a_list_of_all_shows_the_free_too`,
-    /// `a_list_is_in_the_order_of_the_ids`\]
+    /// - **list 1** It MUST return exactly these, in the order of their ids' bytes.
     ///
     /// # Errors
-    /// When the store cannot tell; see [Errors](#errors).
+    /// If the store cannot determine the outcome; see [Errors](#errors).
     async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError>;
 
-    /// Asks for many locks at once: the answers stand in the order of the requests, each as if it had been asked alone.
+    /// Requests many locks at once, each as if it had been requested alone.
     ///
-    /// The caller names different ids, none or many, and the answers MUST keep the order. After an error nothing is known
-    /// about any of them; asking again with the same owners is safe. \[`many_inserts_answer_in_their_order`,
-    /// `many_of_nothing_is_nothing`, `many_may_be_hundreds`\]
+    /// The caller names each id at most once. The `*_many` methods are called only by a store's leave: see
+    /// [`limits`](Self::limits).
     ///
-    /// # Errors
-    /// As [`insert_if_absent`](Self::insert_if_absent).
-    async fn insert_many(&self, requests: &[InsertRequest]) -> Result<Vec<Inserted>, StoreError> {
+    /// - **many 1** There MUST be one answer for each request, in the order of the requests.
+    /// - **many 2** Every answer MUST stand alone: a request that fails leaves the others as they are. If a whole call fails,
+    ///   for example because a connection broke, each request has that error ([`StoreError::for_all`]).
+    async fn insert_many(&self, requests: &[InsertRequest]) -> Vec<Result<Inserted, StoreError>> {
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
-            answers.push(self.insert_if_absent(request).await?);
+            answers.push(self.insert_if_absent(request).await);
         }
-        Ok(answers)
+        answers
     }
 
-    /// Gives many locks back at once, as [`insert_many`](Self::insert_many) asks for them.
-    /// \[`many_deletes_answer_in_their_order`\]
-    ///
-    /// # Errors
-    /// As [`delete`](Self::delete).
-    async fn delete_many(&self, requests: &[DeleteRequest]) -> Result<Vec<Deleted>, StoreError> {
+    /// Releases many locks at once; see [`insert_many`](Self::insert_many).
+    async fn delete_many(&self, requests: &[DeleteRequest]) -> Vec<Result<Deleted, StoreError>> {
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
-            answers.push(self.delete(request).await?);
+            answers.push(self.delete(request).await);
         }
-        Ok(answers)
+        answers
     }
 
-    /// Renews many leases at once, as [`insert_many`](Self::insert_many) asks for them.
-    /// \[`many_renewals_answer_in_their_order`\]
-    ///
-    /// # Errors
-    /// As [`renew`](Self::renew).
-    async fn renew_many(&self, requests: &[RenewRequest]) -> Result<Vec<Renewed>, StoreError> {
+    /// Renews many leases at once; see [`insert_many`](Self::insert_many).
+    async fn renew_many(&self, requests: &[RenewRequest]) -> Vec<Result<Renewed, StoreError>> {
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
-            answers.push(self.renew(request).await?);
+            answers.push(self.renew(request).await);
         }
-        Ok(answers)
+        answers
     }
 
     /// Returns after `at_most`, or earlier when the store learns that the id may have become free.
     ///
-    /// It is a hint and promises nothing: the caller asks again. It MUST end when `at_most` is over, give or take a round
-    /// trip. The default sleeps on tokio's timer. \[`waiting_for_a_release_ends_in_time`\]
+    /// It is a hint and promises nothing: the caller asks again. The default sleeps on tokio's timer.
+    ///
+    /// - **wait 1** It MUST end when `at_most` is over, give or take a round trip.
     ///
     /// # Errors
-    /// When the store finds out that it cannot wait; a store that merely cannot learn of releases sleeps instead.
+    /// If the store finds out that it cannot wait; a store that merely cannot learn of releases sleeps instead.
     async fn wait_for_release(&self, id: &LockId, at_most: Duration) -> Result<(), StoreError> {
         let _ = id;
         tokio::time::sleep(at_most).await;
         Ok(())
     }
 
-    /// Takes a delete over, to be done soon without anybody waiting for it; gives it back if the store cannot do that.
+    /// How many requests the store takes at once. The default is 16 single calls at a time, and none for many.
+    fn limits(&self) -> Limits {
+        Limits::new()
+    }
+
+    /// Accepts a delete to perform in the background, or returns it if the store cannot.
     ///
-    /// It is called from `Drop`, so it never blocks, panics, or needs an async runtime. A store with a thread of its own
-    /// hands the delete to it; the default gives it back, and the mutex then deletes from a task. Keep the
-    /// [`PendingDelete`] until the delete is done: dropping it says so.
+    /// It is called from `Drop`, so it never blocks, panics, or needs an async runtime. A store with its own thread hands
+    /// the delete to it; the default returns it, and the mutex then deletes from a task. Keep the [`PendingDelete`] until the
+    /// delete is done: dropping it says so. This method will leave the contract; new stores need not override it.
     ///
     /// # Errors
     /// The delete itself, untouched.

@@ -1,14 +1,16 @@
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 /// Says that a store could not do what it was asked: never that a lock is held, which is an answer and not an error.
 ///
 /// After an error it is unknown whether the request took effect, unless the [kind](StoreErrorKind) says so: a reply may
-/// have been lost on the way back.
+/// have been lost on the way back. Clones share the source.
+#[derive(Clone)]
 pub struct StoreError {
     kind: StoreErrorKind,
     message: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// What went wrong in a store, as far as a caller may want to tell it apart.
@@ -17,7 +19,8 @@ pub struct StoreError {
 pub enum StoreErrorKind {
     /// The store could not be reached, or the way to it broke. Trying again may help.
     Unavailable,
-    /// The store was too busy, or gave up on a conflict. Nothing happened; trying again may help.
+    /// The row of the lock could not be decided at this moment, because another transaction has it locked, or the store
+    /// gave up on a conflict. Nothing happened; asking again a little later helps.
     Busy,
     /// The store accepts no writes: a read-only file, a replica.
     ReadOnly,
@@ -41,13 +44,18 @@ impl StoreError {
     /// Adds the driver's own error, which [`source`](StdError::source) then answers.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 
     /// What went wrong.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
+    }
+
+    /// The answers to a request for `requests` locks that failed as a whole.
+    pub fn for_all<A>(self, requests: usize) -> Vec<Result<A, StoreError>> {
+        (0..requests).map(|_| Err(self.clone())).collect()
     }
 
     /// Whether trying again may help.

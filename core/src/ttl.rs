@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::Invalid;
+use crate::{Invalid, NEVER_US};
 
 /// How long a lease lasts without being renewed: 100 ms to 365 days, or for ever.
 ///
@@ -22,6 +22,8 @@ pub struct Ttl(Option<Duration>);
 impl Ttl {
     /// The shortest: 100 ms. Below that, the way to the store and back is as long as the lease.
     pub const MIN: Duration = Duration::from_millis(100);
+    /// The shortest TTL: [`MIN`](Self::MIN).
+    pub(crate) const SHORTEST: Ttl = Ttl(Some(Self::MIN));
     /// The longest that still ends: 365 days.
     pub const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     /// 30 minutes: what a mutex uses unless it is told otherwise.
@@ -47,6 +49,20 @@ impl Ttl {
     /// The duration, or `None` when the lease never expires.
     pub const fn duration(self) -> Option<Duration> {
         self.0
+    }
+
+    /// A TTL as a store has recorded it, brought within the bounds.
+    pub(crate) fn from_us(ttl_us: i64) -> Self {
+        match u64::try_from(ttl_us) {
+            _ if ttl_us == NEVER_US => Self::NEVER,
+            Ok(us) => Self(Some(Duration::from_micros(us).clamp(Self::MIN, Self::MAX))),
+            Err(_) => Self::SHORTEST,
+        }
+    }
+
+    /// The duration in whole microseconds; [`NEVER_US`](crate::NEVER_US) when the lease never expires.
+    pub fn to_us(self) -> i64 {
+        self.as_micros().unwrap_or(NEVER_US)
     }
 
     /// The duration in whole microseconds, or `None` when the lease never expires: what a store adds to its clock.

@@ -57,7 +57,7 @@ fn each_step_is_told_and_no_owner_token_is() {
             let clock = ManualClock::new();
             let store = Arc::new(MemoryStore::with_clock(clock.clone()));
             let mutex = DbMutex::builder(store).clock(clock.clone()).build().unwrap();
-            let guard = mutex.lock("job").acquire().await.unwrap();
+            let guard = mutex.lock("job").ttl(Duration::from_secs(30)).acquire().await.unwrap();
             secrets.push(*guard.owner());
             assert!(mutex.lock("job").wait(Duration::from_millis(30)).acquire().await.is_err());
             guard.extend(Duration::from_secs(60)).await.unwrap();

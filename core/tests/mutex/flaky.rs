@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use db_mutex_core::{
     DbMutex, DbMutexBuilder, DeleteRequest, Deleted, InsertRequest, Inserted, ListFilter, LockId, LockRow, LockStore,
-    ManualClock, MemoryStore, RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
+    ManualClock, MemoryStore, RenewRequest, Renewed, RowLock, StoreError, StoreErrorKind, async_trait,
 };
 
 /// What happens to one request.
@@ -60,6 +60,11 @@ impl Flaky {
         store
     }
 
+    /// Locks the row of a lock, as another transaction would.
+    pub(crate) fn lock_row(&self, id: &str) -> RowLock {
+        self.memory.lock_row(&LockId::new(id).unwrap())
+    }
+
     pub(crate) fn next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap().extend(faults);
     }
@@ -76,6 +81,11 @@ impl Flaky {
     /// Whether anybody has the lock.
     pub(crate) async fn is_taken(&self, id: &str) -> bool {
         self.memory.find(&LockId::new(id).unwrap()).await.unwrap().is_some_and(|row| row.is_taken())
+    }
+
+    /// The row of a lock that was acquired.
+    pub(crate) async fn row(&self, id: &str) -> LockRow {
+        self.memory.find(&LockId::new(id).unwrap()).await.unwrap().unwrap()
     }
 
     /// Waits for what happens in the background.
@@ -125,9 +135,10 @@ impl LockStore for Flaky {
         self.suffer(self.memory.renew(request)).await
     }
 
-    async fn renew_many(&self, requests: &[RenewRequest]) -> Result<Vec<Renewed>, StoreError> {
+    async fn renew_many(&self, requests: &[RenewRequest]) -> Vec<Result<Renewed, StoreError>> {
         self.asked.renewals.fetch_add(1, Ordering::SeqCst);
-        self.suffer(self.memory.renew_many(requests)).await
+        let all = async { Ok(self.memory.renew_many(requests).await) };
+        self.suffer(all).await.unwrap_or_else(|error| error.for_all(requests.len()))
     }
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {

@@ -1,6 +1,7 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::Ttl;
+use db_mutex_core::{DbMutex, Ttl};
 
 use crate::flaky::{Fault, Flaky};
 
@@ -51,14 +52,41 @@ async fn an_extension_that_fails_loses_nothing() {
     assert_eq!(guard.remaining(), Some(95 * SECOND));
 }
 
-/// Whether or not we hear of it, the store may have the shorter lease by now.
+/// Whether the lease was extended is not known, so the guard counts on the end that it knows of.
 #[tokio::test]
-async fn a_shorter_lease_counts_even_if_its_reply_is_lost() {
+async fn an_extension_whose_reply_is_lost_changes_nothing_for_the_guard() {
     let store = Flaky::new();
     let guard = store.mutex().lock("job").acquire().await.unwrap();
-    store.next([Fault::ReplyLost]);
-    guard.extend(20 * SECOND).await.unwrap_err();
-    assert_eq!(guard.remaining(), Some(19 * SECOND));
+    for ttl in [20 * SECOND, 200 * SECOND] {
+        store.next([Fault::ReplyLost]);
+        guard.extend(ttl).await.unwrap_err();
+        assert_eq!(guard.remaining(), Some(57 * SECOND));
+    }
+}
+
+/// The default TTL is for locks that are acquired here: a child of a job with a short lease must not keep it for half an
+/// hour.
+#[tokio::test]
+async fn resuming_without_a_ttl_leaves_the_lease_as_it_is() {
+    let store = Flaky::new();
+    let token = store.mutex().lock("job").ttl(10 * SECOND).acquire().await.unwrap().into_token();
+    store.clock.advance(4 * SECOND);
+    let mutex = DbMutex::builder(Arc::new(store.clone())).clock(store.clock.clone()).build().unwrap();
+    assert_eq!(mutex.ttl(), Ttl::DEFAULT);
+
+    let resumed = mutex.lock("job").resume(token).await.unwrap();
+    assert_eq!(resumed.remaining(), Some(Duration::from_millis(5_700)));
+    store.clock.advance(6 * SECOND);
+    assert!(!store.is_taken("job").await, "the lease was extended by a default");
+    assert!(resumed.release().await.unwrap_err().is_timed_out());
+}
+
+#[tokio::test]
+async fn a_resumed_lease_that_never_expires_stays_so() {
+    let store = Flaky::new();
+    let token = store.mutex().lock("job").ttl(Ttl::NEVER).acquire().await.unwrap().into_token();
+    let mutex = DbMutex::builder(Arc::new(store.clone())).clock(store.clock.clone()).build().unwrap();
+    assert_eq!(mutex.lock("job").resume(token).await.unwrap().remaining(), None);
 }
 
 #[tokio::test]

@@ -86,12 +86,11 @@ impl World {
         let reason = guard.lost_reason();
         let now = self.now();
         let state = self.state();
-        let shortened = state.guards.iter().any(|held| held.operation == watched.operation && held.shortened);
         let forced = state.ledger.was_forced(&watched.id, guard.fence().get());
         let trouble_at = state.processes[watched.process].trouble_at.max(watched.since);
         drop(state);
         self.trace(format_args!("{} has lost `{}`: {reason:?}", watched.operation, watched.id));
-        let excused = !watched.keep_alive || shortened || forced || reason == Some(LostReason::HeldTooLong);
+        let excused = !watched.keep_alive || forced || reason == Some(LostReason::HeldTooLong);
         // One attempt that was under way, one pause before the next, and its way.
         let enough = ttl / 6 + (ttl / 20).clamp(Duration::from_millis(10), Duration::from_secs(5)) + 3 * SLACK;
         if !excused && now.saturating_sub(trouble_at) > enough {

@@ -150,7 +150,6 @@ impl Process {
             owner: *guard.owner(),
             guard: Arc::downgrade(&guard),
             awaited_since: None,
-            shortened: false,
         });
         let _forgets = Forgets { world, operation };
         let token = (watched.keep_alive || world.draw(|random| random.chance(60))).then(|| guard.lost_token());
@@ -187,14 +186,6 @@ impl Process {
             0..5 => tokio::time::sleep(time).await,
             5..7 => {
                 let ttl = self.draw_ttl(scale);
-                if ttl.duration().is_some_and(|asked| watched.ttl.duration().is_none_or(|ttl| asked < ttl)) {
-                    let mut state = world.state();
-                    state
-                        .guards
-                        .iter_mut()
-                        .filter(|held| held.operation == operation)
-                        .for_each(|held| held.shortened = true);
-                }
                 world.trace(format_args!("p{} {operation} extends by {ttl}", self.number));
                 let extended = timeout(time, guard.extend(ttl)).await;
                 world.trace(format_args!(

@@ -87,7 +87,10 @@ async fn operate(world: Arc<World>, ids: Arc<[String]>, processes: usize) {
             8 => {
                 let id = &ids[usize::try_from(world.draw(|random| random.below(ids.len() as u64))).unwrap()];
                 world.trace(format_args!("{id} is released by force"));
-                world.delete(0, &DeleteRequest::by_force(LockId::new(id).unwrap()));
+                let id = LockId::new(id).unwrap();
+                if let Some(row) = world.find(&id) {
+                    world.delete(0, &DeleteRequest::by_fence(id, row.fence));
+                }
             }
             _ => {
                 let purged = store.purge_expired(Duration::ZERO).await;

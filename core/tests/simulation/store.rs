@@ -118,9 +118,9 @@ impl LockStore for ProcessStore {
         self.suffer("renew", || self.world.renew(self.process, request)).await
     }
 
-    async fn renew_many(&self, requests: &[RenewRequest]) -> Result<Vec<Renewed>, StoreError> {
-        let renew_all = || requests.iter().map(|request| self.world.renew(self.process, request)).collect();
-        self.suffer("renew_many", renew_all).await
+    async fn renew_many(&self, requests: &[RenewRequest]) -> Vec<Result<Renewed, StoreError>> {
+        let renew_all = || requests.iter().map(|request| Ok(self.world.renew(self.process, request))).collect();
+        self.suffer("renew_many", renew_all).await.unwrap_or_else(|error| error.for_all(requests.len()))
     }
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
@@ -166,6 +166,7 @@ impl World {
             Inserted::Held(holder) => {
                 self.trace(format_args!("p{process} {id} refused to {}, held by {holder}", request.holder));
             }
+            other => self.trace(format_args!("p{process} {id} refused to {}: {other:?}", request.holder)),
         }
         answer
     }
@@ -191,7 +192,8 @@ impl World {
             let ledger = &mut self.state().ledger;
             match request.by {
                 DeleteBy::Owner(_) => ledger.released(id),
-                DeleteBy::Force => ledger.forced(id),
+                DeleteBy::Fence(_) => ledger.forced(id),
+                by => unreachable!("nothing deletes by {by:?}"),
             }
         }
         answer

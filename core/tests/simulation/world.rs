@@ -61,8 +61,6 @@ pub(crate) struct Held {
     pub(crate) guard: Weak<Guard>,
     /// Somebody has awaited `lost()` of it since then.
     pub(crate) awaited_since: Option<Duration>,
-    /// Its holder has asked for less than the lock's own TTL.
-    pub(crate) shortened: bool,
 }
 
 impl World {

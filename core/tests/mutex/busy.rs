@@ -1,0 +1,61 @@
+//! A row that another transaction has locked.
+
+use std::time::Duration;
+
+use crate::flaky::Flaky;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_locked_for_a_moment_is_waited_for() {
+    let store = Flaky::new();
+    let mutex = store.mutex();
+    for _ in 0..3 {
+        let unlocks_soon = || {
+            let row = store.lock_row("job");
+            tokio::spawn(async move {
+                tokio::time::sleep(SECOND / 5).await;
+                drop(row);
+            })
+        };
+        drop(unlocks_soon());
+        let guard = mutex.lock("job").acquire().await.unwrap();
+        drop(unlocks_soon());
+        guard.extend(100 * SECOND).await.unwrap();
+        drop(unlocks_soon());
+        guard.release().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_free_row_that_stays_locked_is_no_holder() {
+    let store = Flaky::new();
+    let mutex = store.mutex();
+    let _row = store.lock_row("job");
+    let error = mutex.lock("job").acquire().await.unwrap_err();
+    assert!(!error.is_held() && error.is_transient(), "{error:?}");
+}
+
+/// A transaction that has verified the lock keeps it beyond its lease.
+#[tokio::test(start_paused = true)]
+async fn an_expired_row_that_stays_locked_is_its_holders() {
+    let store = Flaky::new();
+    let mutex = store.mutex();
+    let holder = mutex.lock("job").acquire().await.unwrap();
+    store.clock.advance(61 * SECOND);
+    let row = store.lock_row("job");
+    assert!(mutex.lock("job").acquire().await.unwrap_err().is_held());
+    drop(row);
+    mutex.lock("job").acquire().await.unwrap().release().await.unwrap();
+    assert!(holder.release().await.unwrap_err().is_timed_out());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_meets_a_locked_row_goes_on_in_the_background() {
+    let store = Flaky::new();
+    let guard = store.mutex().lock("job").acquire().await.unwrap();
+    let row = store.lock_row("job");
+    assert!(guard.release().await.unwrap_err().is_transient());
+    drop(row);
+    store.until_free("job").await;
+}
