@@ -13,11 +13,13 @@ const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 const COLUMNS: &[(&str, &str, bool, bool)] = &[
     ("lock_id", "TEXT", true, true),
     ("owner", "BLOB", false, false),
+    ("released_by", "BLOB", false, false),
     ("fence", "INTEGER", true, false),
     ("holder", "TEXT", true, false),
     ("acquired_at", "INTEGER", true, false),
     ("released_at", "INTEGER", false, false),
     ("expires_at", "INTEGER", true, false),
+    ("ttl", "INTEGER", true, false),
 ];
 
 /// The schema as SQL text, for people whose administrator creates tables.

@@ -14,9 +14,12 @@ const NEVER: &str = "9223372036854775807";
 pub(crate) struct Sql {
     pub(crate) find_blocker: String,
     pub(crate) insert_or_take_over: String,
+    pub(crate) end_excess: String,
     pub(crate) renew: String,
     pub(crate) delete_by_owner: String,
-    pub(crate) delete_by_force: String,
+    pub(crate) was_released_by: String,
+    pub(crate) delete_by_fence: String,
+    pub(crate) has_released_fence: String,
     pub(crate) purge: String,
     pub(crate) find: String,
     pub(crate) list_taken: String,
@@ -27,19 +30,24 @@ pub(crate) struct Sql {
 impl Sql {
     /// The statements for `table`, which becomes part of them.
     pub(crate) fn for_table(table: &TableName) -> Self {
-        let row = format!(
-            "SELECT lock_id, owner IS NOT NULL, fence, holder, acquired_at, released_at, expires_at, {NOW} FROM \"{table}\""
-        );
-        let expiry = |ttl: &str| format!("CASE WHEN {ttl} IS NULL THEN {NEVER} ELSE {NOW} + {ttl} END");
+        let columns =
+            format!("lock_id, owner IS NOT NULL, fence, holder, acquired_at, released_at, expires_at, ttl, {NOW}");
+        let row = format!("SELECT {columns} FROM \"{table}\"");
+        // A sum that overflows would turn into a REAL, so never is not added to.
+        let expiry = |ttl: &str| format!("CASE WHEN {ttl} = {NEVER} THEN {NEVER} ELSE {NOW} + {ttl} END");
         Self {
             // A plain read: a refused attempt takes no write lock and writes nothing.
-            find_blocker: format!("{row} WHERE lock_id = ?1 AND expires_at > {NOW} AND owner IS NOT ?2"),
+            find_blocker: format!(
+                "SELECT {columns}, released_by IS ?2 FROM \"{table}\"
+                 WHERE lock_id = ?1 AND owner IS NOT ?2 AND (expires_at > {NOW} OR released_by IS ?2)"
+            ),
 
             // The WHERE is judged again under the write lock, so a read that was overtaken grants nothing. A row of the
-            // same owner keeps fence and acquisition time: its request is a repeat.
+            // same owner keeps fence and acquisition time: its request is a repeat, and never shortens the lease.
             insert_or_take_over: format!(
-                "INSERT INTO \"{table}\" AS held (lock_id, owner, fence, holder, acquired_at, released_at, expires_at)
-                 VALUES (?1, ?2, {NOW}, ?3, {NOW}, NULL, {expiry})
+                "INSERT INTO \"{table}\" AS held
+                     (lock_id, owner, fence, holder, acquired_at, released_at, expires_at, ttl)
+                 VALUES (?1, ?2, {NOW}, ?3, {NOW}, NULL, {expiry}, ?4)
                  ON CONFLICT (lock_id) DO UPDATE SET
                      fence       = CASE WHEN held.owner IS excluded.owner THEN held.fence
                                         ELSE max(held.fence + 1, excluded.fence) END,
@@ -48,33 +56,57 @@ impl Sql {
                      owner       = excluded.owner,
                      holder      = excluded.holder,
                      released_at = NULL,
-                     expires_at  = excluded.expires_at
-                 WHERE held.expires_at <= excluded.acquired_at OR held.owner IS excluded.owner
+                     expires_at  = CASE WHEN held.owner IS excluded.owner THEN max(held.expires_at, excluded.expires_at)
+                                        ELSE excluded.expires_at END,
+                     ttl         = CASE WHEN held.owner IS excluded.owner THEN max(held.ttl, excluded.ttl)
+                                        ELSE excluded.ttl END
+                 WHERE held.owner IS excluded.owner
+                    OR held.expires_at <= excluded.acquired_at AND held.released_by IS NOT excluded.owner
                  RETURNING fence, acquired_at, expires_at",
                 expiry = expiry("?4"),
             ),
 
+            // Judged under the write lock, with the clock as it is by then: an older one could cut a lease short that was
+            // renewed in between.
+            end_excess: format!(
+                "UPDATE \"{table}\" SET expires_at = {NOW} + ttl
+                 WHERE lock_id = ?1 AND ttl <> {NEVER} AND expires_at - {NOW} > ttl + max(10000000, ttl / 10)"
+            ),
+
             renew: format!(
-                "UPDATE \"{table}\" SET expires_at = {expiry}
+                "UPDATE \"{table}\" SET expires_at = max(expires_at, {expiry}), ttl = max(ttl, ?3)
                  WHERE lock_id = ?1 AND owner = ?2 AND expires_at > {NOW}
                  RETURNING fence, acquired_at, expires_at",
                 expiry = expiry("?3"),
             ),
 
-            // The rest counts from the acquisition, or from now where the clock has stepped back behind it: else a step
-            // of an hour would let every lock rest for an hour.
+            // The rest counts from the acquisition, or from now where the clock has stepped back behind it: otherwise a
+            // step of an hour would let every lock rest for an hour. Without a rest nothing is left in the future, so a
+            // clock that was ahead does not matter.
             delete_by_owner: format!(
-                "UPDATE \"{table}\" SET owner = NULL, released_at = {NOW},
-                     expires_at = max({NOW}, min(acquired_at, {NOW}) + ?3)
-                 WHERE lock_id = ?1 AND owner = ?2 AND expires_at > {NOW}"
+                "UPDATE \"{table}\" SET released_by = owner, owner = NULL, released_at = {NOW},
+                     expires_at = CASE WHEN {rest_ends} > {NOW} THEN {rest_ends} ELSE 0 END,
+                     ttl        = CASE WHEN {rest_ends} > {NOW} THEN {rest_ends} - {NOW} ELSE ttl END
+                 WHERE lock_id = ?1 AND owner = ?2 AND expires_at > {NOW}",
+                rest_ends = format_args!("(min(acquired_at, {NOW}) + ?3)"),
             ),
-            delete_by_force: format!(
-                "UPDATE \"{table}\" SET owner = NULL, released_at = ifnull(released_at, {NOW}), expires_at = {NOW}
-                 WHERE lock_id = ?1 AND expires_at > {NOW}"
+            was_released_by: format!("SELECT 1 FROM \"{table}\" WHERE lock_id = ?1 AND released_by = ?2"),
+
+            // The acquisition that was seen, or its rest; never a successor's.
+            delete_by_fence: format!(
+                "UPDATE \"{table}\" SET released_by = ifnull(owner, released_by), owner = NULL,
+                     released_at = ifnull(released_at, {NOW}), expires_at = 0
+                 WHERE lock_id = ?1 AND fence = ?2 AND expires_at > {NOW}"
+            ),
+            has_released_fence: format!(
+                "SELECT 1 FROM \"{table}\" WHERE lock_id = ?1 AND fence = ?2 AND owner IS NULL"
             ),
 
             // Without its row an id starts again at the clock: only a fence behind the clock may go.
-            purge: format!("DELETE FROM \"{table}\" WHERE expires_at <= {NOW} - ?1 AND fence < {NOW}"),
+            purge: format!(
+                "DELETE FROM \"{table}\"
+                 WHERE max(expires_at, ifnull(released_at, 0)) <= {NOW} - ?1 AND fence < {NOW}"
+            ),
 
             find: format!("{row} WHERE lock_id = ?1"),
             list_taken: format!("{row} WHERE expires_at > {NOW} ORDER BY lock_id"),

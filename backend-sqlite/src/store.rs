@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use db_mutex_core::{
-    DeleteBy, DeleteRequest, Deleted, Fence, HolderText, InsertRequest, Inserted, Lease, ListFilter, LockId, LockRow,
-    LockStore, OwnerToken, PendingDelete, RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
+    DeleteBy, DeleteRequest, Deleted, Fence, HolderText, InsertRequest, Inserted, Lease, Limits, ListFilter, LockId,
+    LockRow, LockStore, OwnerToken, PendingDelete, RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
 };
-use rusqlite::{OptionalExtension, Row, TransactionBehavior};
+use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior};
 
 use crate::SqliteStore;
 use crate::worker::Database;
@@ -41,19 +41,27 @@ impl LockStore for SqliteStore {
         self.worker.call(move |database| database.list(include_free)).await
     }
 
-    async fn insert_many(&self, requests: &[InsertRequest]) -> Result<Vec<Inserted>, StoreError> {
-        let requests = requests.to_vec();
-        self.worker.call(move |database| database.in_one_transaction(&requests, Database::insert)).await
+    async fn insert_many(&self, requests: &[InsertRequest]) -> Vec<Result<Inserted, StoreError>> {
+        let (count, requests) = (requests.len(), requests.to_vec());
+        let call = self.worker.call(move |database| Ok(database.insert_many(&requests)));
+        call.await.unwrap_or_else(|error| error.for_all(count))
     }
 
-    async fn delete_many(&self, requests: &[DeleteRequest]) -> Result<Vec<Deleted>, StoreError> {
-        let requests = requests.to_vec();
-        self.worker.call(move |database| database.in_one_transaction(&requests, Database::delete)).await
+    async fn delete_many(&self, requests: &[DeleteRequest]) -> Vec<Result<Deleted, StoreError>> {
+        let (count, requests) = (requests.len(), requests.to_vec());
+        let call = self.worker.call(move |database| Ok(database.in_one_transaction(&requests, Database::delete)));
+        call.await.unwrap_or_else(|error| error.for_all(count))
     }
 
-    async fn renew_many(&self, requests: &[RenewRequest]) -> Result<Vec<Renewed>, StoreError> {
-        let requests = requests.to_vec();
-        self.worker.call(move |database| database.in_one_transaction(&requests, Database::renew)).await
+    async fn renew_many(&self, requests: &[RenewRequest]) -> Vec<Result<Renewed, StoreError>> {
+        let (count, requests) = (requests.len(), requests.to_vec());
+        let call = self.worker.call(move |database| Ok(database.in_one_transaction(&requests, Database::renew)));
+        call.await.unwrap_or_else(|error| error.for_all(count))
+    }
+
+    /// One call at a time is enough: there is one thread. As many requests as it can do in some milliseconds.
+    fn limits(&self) -> Limits {
+        Limits::new().concurrency(2).batch(500)
     }
 
     fn delete_soon(&self, delete: PendingDelete) -> Result<(), PendingDelete> {
@@ -61,25 +69,77 @@ impl LockStore for SqliteStore {
     }
 }
 
+/// Why an insert was not granted.
+enum Blocker {
+    Held(LockRow),
+    Spent,
+}
+
 impl Database {
-    /// First a look, which refuses without a write lock; then the upsert, which decides.
+    /// First a plain read, which refuses without a write lock; then the upsert, which decides.
     fn insert(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
-        let id = request.lock_id.as_str();
-        let owner = request.owner.as_bytes();
-        loop {
-            if let Some(row) = self.read_one(&self.sql.find_blocker, (id, owner))? {
-                return Ok(Inserted::Held(row.to_holder()));
-            }
-            let parameters = (id, owner, request.holder.as_str(), request.ttl.as_micros());
-            // No row: somebody was faster, between the look and the upsert. The next look will show who.
-            if let Some(lease) = self.write_lease(&self.sql.insert_or_take_over, parameters)? {
-                return Ok(Inserted::Granted(lease));
+        if let Some(answer) = self.ask(request)? {
+            return Ok(answer);
+        }
+        // Another process was faster, between the read and the upsert. Under the write lock no one can be.
+        self.in_one_transaction(&[request], |database, request| database.ask_locked(request))
+            .pop()
+            .unwrap_or_else(|| Err(overtaken()))
+    }
+
+    fn ask_locked(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
+        self.ask(request)?.ok_or_else(overtaken)
+    }
+
+    /// The answer, or `None` if another process changed the row between the two statements.
+    fn ask(&self, request: &InsertRequest) -> Result<Option<Inserted>, StoreError> {
+        if let Some(refusal) = self.refuse(request)? {
+            return Ok(Some(refusal));
+        }
+        let parameters =
+            (request.lock_id.as_str(), request.owner.as_bytes(), request.holder.as_str(), request.ttl.to_us());
+        Ok(self.write_lease(&self.sql.insert_or_take_over, parameters)?.map(Inserted::Granted))
+    }
+
+    /// The refusals need no transaction; the others share one.
+    fn insert_many(&self, requests: &[InsertRequest]) -> Vec<Result<Inserted, StoreError>> {
+        let mut answers: Vec<_> = requests.iter().map(|request| self.refuse(request).transpose()).collect();
+        let open = requests.iter().zip(&answers).filter(|(_, answer)| answer.is_none());
+        let open: Vec<_> = open.map(|(request, _)| request).collect();
+        let mut granted = self.in_one_transaction(&open, |database, request| database.ask_locked(request)).into_iter();
+        for answer in answers.iter_mut().filter(|answer| answer.is_none()) {
+            *answer = granted.next();
+        }
+        answers.into_iter().flatten().collect()
+    }
+
+    /// The answer to an insert that is not granted; `None` if it may be.
+    fn refuse(&self, request: &InsertRequest) -> Result<Option<Inserted>, StoreError> {
+        let Some(blocker) = self.find_blocker(request)? else { return Ok(None) };
+        let Blocker::Held(row) = blocker else { return Ok(Some(Inserted::Spent)) };
+        if row.is_excessive() {
+            match self.execute(&self.sql.end_excess, [request.lock_id.as_str()]) {
+                Ok(_) => {}
+                // A writer elsewhere: the row is left to the next attempt.
+                Err(error) if error.kind() == StoreErrorKind::Busy => {}
+                Err(error) => return Err(error),
             }
         }
+        Ok(Some(Inserted::Held(row.to_holder())))
+    }
+
+    fn find_blocker(&self, request: &InsertRequest) -> Result<Option<Blocker>, StoreError> {
+        let parameters = (request.lock_id.as_str(), request.owner.as_bytes());
+        let read = |row: &Row<'_>| {
+            let is_spent: bool = row.get(9)?;
+            if is_spent { Ok(Blocker::Spent) } else { read_row(row).map(Blocker::Held) }
+        };
+        let run = || self.connection.prepare_cached(&self.sql.find_blocker)?.query_one(parameters, read);
+        run().optional().map_err(|error| self.error(error))
     }
 
     fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
-        let parameters = (request.lock_id.as_str(), request.owner.as_bytes(), request.ttl.as_micros());
+        let parameters = (request.lock_id.as_str(), request.owner.as_bytes(), request.ttl.to_us());
         Ok(match self.write_lease(&self.sql.renew, parameters)? {
             Some(lease) => Renewed::Renewed(lease),
             None => Renewed::NotHeld,
@@ -88,13 +148,27 @@ impl Database {
 
     pub(crate) fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
         let id = request.lock_id.as_str();
-        let changed = match &request.by {
+        let (released, before) = match &request.by {
             DeleteBy::Owner(owner) => {
-                self.execute(&self.sql.delete_by_owner, (id, owner.as_bytes(), request.hold_at_least_us()))?
+                let owner = owner.as_bytes();
+                let released = self.execute(&self.sql.delete_by_owner, (id, owner, request.hold_at_least_us()))?;
+                (released, released == 0 && self.exists(&self.sql.was_released_by, (id, owner))?)
             }
-            DeleteBy::Force => self.execute(&self.sql.delete_by_force, [id])?,
+            DeleteBy::Fence(fence) => {
+                let parameters = (id, fence.get());
+                let released = self.execute(&self.sql.delete_by_fence, parameters)?;
+                (released, released == 0 && self.exists(&self.sql.has_released_fence, parameters)?)
+            }
+            by => {
+                let message = format!("the SQLite store does not know how to delete by {by:?}; update db-mutex-sqlite");
+                return Err(StoreError::new(StoreErrorKind::Other, message));
+            }
         };
-        Ok(if changed > 0 { Deleted::Released } else { Deleted::NotHeld })
+        Ok(match (released, before) {
+            (1.., _) => Deleted::Released,
+            (0, true) => Deleted::Already,
+            (0, false) => Deleted::NotHeld,
+        })
     }
 
     fn purge(&self, older_than_us: i64) -> Result<u64, StoreError> {
@@ -113,19 +187,40 @@ impl Database {
         rows.map(|row| row.and_then(|row| row).map_err(failed)).collect()
     }
 
-    /// Does `each` for all, and commits them together: one wait for the write lock and one commit.
+    /// Does `each` for all, and commits them together: one wait for the write lock and one commit. Each answer stands
+    /// alone, unless the transaction fails.
     fn in_one_transaction<Q, A>(
-        &mut self,
+        &self,
         requests: &[Q],
         each: impl Fn(&Self, &Q) -> Result<A, StoreError>,
-    ) -> Result<Vec<A>, StoreError> {
-        // Immediate: a transaction that reads first and writes then fails at once when another has written in between.
-        // Unchecked only for the borrow: the connection has no other user than this thread.
-        let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
-            .map_err(|e| self.error(e))?;
-        let answers = requests.iter().map(|request| each(self, request)).collect::<Result<_, _>>()?;
-        transaction.commit().map_err(|error| self.error(error))?;
-        Ok(answers)
+    ) -> Vec<Result<A, StoreError>> {
+        if requests.is_empty() {
+            return Vec::new();
+        }
+        let run = || {
+            // Immediate: a transaction that reads first and writes then fails at once when another has written in between.
+            // Unchecked only for the borrow: the connection has no other user than this thread.
+            let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+                .map_err(|error| self.error(error))?;
+            let mut answers = Vec::with_capacity(requests.len());
+            for request in requests {
+                let answer = each(self, request);
+                // Some failures, such as a full disk, undo the whole transaction, and with it what was done before.
+                if self.connection.is_autocommit() {
+                    let undone = || StoreError::new(StoreErrorKind::Other, "SQLite has undone the transaction");
+                    return Err(answer.err().unwrap_or_else(undone));
+                }
+                answers.push(answer);
+            }
+            transaction.commit().map_err(|error| self.error(error))?;
+            Ok(answers)
+        };
+        run().unwrap_or_else(|error: StoreError| error.for_all(requests.len()))
+    }
+
+    fn exists(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<bool, StoreError> {
+        let run = || self.connection.prepare_cached(sql)?.exists(parameters);
+        run().map_err(|error| self.error(error))
     }
 
     fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<usize, StoreError> {
@@ -150,6 +245,10 @@ impl Database {
     }
 }
 
+fn overtaken() -> StoreError {
+    StoreError::new(StoreErrorKind::Busy, "another process changed the row at the same moment; try again")
+}
+
 /// A row of the statements that begin with `Sql`'s `SELECT lock_id, …`.
 fn read_row(row: &Row<'_>) -> rusqlite::Result<LockRow> {
     let id: String = row.get(0)?;
@@ -160,7 +259,8 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<LockRow> {
     let mut read = LockRow::new(id, holder, lease);
     read.owned = row.get(1)?;
     read.released_at_us = row.get(5)?;
-    read.now_us = row.get(7)?;
+    read.ttl_us = row.get(7)?;
+    read.now_us = row.get(8)?;
     Ok(read)
 }
 

@@ -11,12 +11,36 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 mod on_a_file {
-    use super::FOLDER;
-    use db_mutex_sqlite::SqliteStore;
+    use std::path::{Path, PathBuf};
+    use std::time::Duration;
 
-    db_mutex_conformance::suite!(|namespace| async move {
-        SqliteStore::open(FOLDER.join(namespace + ".db")).await.expect("a new file can be opened")
-    });
+    use db_mutex_core::LockId;
+    use db_mutex_sqlite::SqliteStore;
+    use db_mutex_sqlite::rusqlite::Connection;
+
+    use super::FOLDER;
+
+    db_mutex_conformance::suite!(
+        |namespace| async move { SqliteStore::open(file(namespace)).await.expect("a new file can be opened") },
+        shift_row = |namespace, lock_id, by| async move { shift(&file(namespace), &lock_id, by) },
+        ignore = {
+            a_locked_row_is_busy_at_once: "SQLite locks the database for a moment, not rows for as long as a transaction",
+            a_locked_row_leaves_its_batch_alone: "SQLite locks the database for a moment, not rows for as long as a transaction",
+        }
+    );
+
+    fn file(namespace: String) -> PathBuf {
+        FOLDER.join(namespace + ".db")
+    }
+
+    fn shift(file: &Path, lock_id: &LockId, by: Duration) {
+        let by_us = i64::try_from(by.as_micros()).expect("the suite shifts by years at most");
+        let connection = Connection::open(file).expect("the store has made the file");
+        connection.busy_timeout(Duration::from_secs(5)).expect("a timeout can be set");
+        let shift =
+            "UPDATE db_mutex_locks SET acquired_at = acquired_at + ?2, expires_at = expires_at + ?2 WHERE lock_id = ?1";
+        connection.execute(shift, (lock_id.as_str(), by_us)).expect("the row can be changed");
+    }
 }
 
 mod in_memory {
@@ -40,5 +64,17 @@ mod in_memory {
         }
     }
 
-    db_mutex_conformance::suite!(|namespace| async move { open(namespace).await });
+    db_mutex_conformance::suite!(
+        |namespace| async move { open(namespace).await },
+        ignore = {
+            a_locked_row_is_busy_at_once: "no other connection can reach a database in memory",
+            a_locked_row_leaves_its_batch_alone: "no other connection can reach a database in memory",
+            a_row_from_the_future_shows_no_more_than_its_ttl: "no other connection can reach a database in memory",
+            a_row_from_the_future_ends_within_its_ttl: "no other connection can reach a database in memory",
+            a_row_from_the_future_keeps_what_its_owner_was_told: "no other connection can reach a database in memory",
+            a_small_correction_of_the_clock_is_left_alone: "no other connection can reach a database in memory",
+            a_release_in_the_future_leaves_no_rest: "no other connection can reach a database in memory",
+            reading_changes_nothing: "no other connection can reach a database in memory",
+        }
+    );
 }

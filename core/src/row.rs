@@ -209,6 +209,12 @@ impl LockRow {
         (left != NEVER_US).then(|| span(0, left))
     }
 
+    /// Whether the row stays taken for so long that the store's clock must have been ahead when it was written; see the
+    /// [contract](crate::LockStore#clock).
+    pub fn is_excessive(&self) -> bool {
+        is_excessive(self.expires_at_us, self.ttl_us, self.now_us)
+    }
+
     /// How long ago the lock was acquired last.
     pub fn acquired_ago(&self) -> Duration {
         span(self.acquired_at_us, self.now_us)
@@ -234,6 +240,14 @@ impl LockRow {
             resting: self.state() == LockState::Resting,
         }
     }
+}
+
+/// The lease of an acquisition never lasts longer than the longest TTL that it has asked for; 10 s or a tenth of that TTL,
+/// whichever is more, are allowed for small corrections of the clock.
+pub(crate) fn is_excessive(expires_at_us: i64, ttl_us: i64, now_us: i64) -> bool {
+    const TOLERANCE_US: i64 = 10_000_000;
+    let longest = ttl_us.saturating_add(TOLERANCE_US.max(ttl_us / 10));
+    ttl_us != NEVER_US && expires_at_us.saturating_sub(now_us) > longest
 }
 
 /// The microseconds from one time to another, which may be never.

@@ -23,8 +23,8 @@
 use std::time::Duration;
 
 use crate::{
-    DeleteBy, DeleteRequest, Deleted, Fence, HolderText, InsertRequest, Inserted, Lease, LockId, LockRow, NEVER_US,
-    OwnerToken, RenewRequest, Renewed, Ttl,
+    DeleteBy, DeleteRequest, Deleted, Fence, HolderText, InsertRequest, Inserted, Lease, LockId, LockRow, OwnerToken,
+    RenewRequest, Renewed, Ttl,
 };
 
 /// A row as a store keeps it. Times are microseconds since 1970, UTC, by the store's clock.
@@ -43,9 +43,9 @@ pub struct Row {
     pub acquired_at_us: i64,
     /// When it was released; `None` while the row has an owner.
     pub released_at_us: Option<i64>,
-    /// When the lease or the rest ends; [`NEVER_US`] for never.
+    /// When the lease or the rest ends; [`NEVER_US`](crate::NEVER_US) for never.
     pub expires_at_us: i64,
-    /// The longest TTL that the acquisition has asked for, or the length of its rest; [`NEVER_US`] for never.
+    /// The longest TTL that the acquisition has asked for, or the length of its rest; [`NEVER_US`](crate::NEVER_US) for never.
     pub ttl_us: i64,
 }
 
@@ -116,14 +116,10 @@ pub fn delete(row: Option<&Row>, request: &DeleteRequest, now_us: i64) -> Outcom
     }
 }
 
-/// Whether the row stays taken for so long that the store's clock must have been ahead when it was written.
-///
-/// The lease of an acquisition never lasts longer than the longest TTL that it has asked for; 10 s or a tenth of that TTL,
-/// whichever is more, are allowed for small corrections of the clock.
+/// Whether the row stays taken for so long that the store's clock must have been ahead when it was written; see the
+/// [contract](crate::LockStore#clock).
 pub fn is_excessive(row: &Row, now_us: i64) -> bool {
-    const TOLERANCE_US: i64 = 10_000_000;
-    let longest = row.ttl_us.saturating_add(TOLERANCE_US.max(row.ttl_us / 10));
-    row.ttl_us != NEVER_US && row.expires_at_us.saturating_sub(now_us) > longest
+    crate::row::is_excessive(row.expires_at_us, row.ttl_us, now_us)
 }
 
 /// The row to write in place of an [excessive](is_excessive) one, so that it ends within its TTL; `None` if it is not.

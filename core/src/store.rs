@@ -37,9 +37,9 @@ use crate::{
 ///   lock that is free, but can never grant one that is taken.
 /// - **C1** A row records the longest TTL that its acquisition has asked for (a repeat or a renewal for less does not lower
 ///   it), or the length of its rest. Readers MUST NOT show more time left than that.
-/// - A row that stays taken for longer than its TTL plus 10 s or a tenth of it, whichever is more, is **excessive**: the
-///   clock was ahead when it was written. A refused insert lets it end `ttl` from now, by a second statement that locks the
-///   row without waiting and reads the clock *while it holds the row*. With the clock of the statement's start, or the last
+/// - **C2** A row that stays taken for longer than its TTL plus 10 s or a tenth of it, whichever is more, is **excessive**: the
+///   clock was ahead when it was written. A refused insert MUST let it end `ttl` from now, by a second statement that locks
+///   the row without waiting and reads the clock *while it holds the row*. With the clock of the statement's start, or the last
 ///   TTL instead of the longest, a lease that was renewed meanwhile would be cut short. Nothing else ever lowers
 ///   `expires_at` of a row that has an owner.
 ///
@@ -79,7 +79,8 @@ use crate::{
 /// |---|---|
 /// | A1 | `one_of_a_hundred_tasks_wins`, `two_handles_have_one_winner`, `one_of_many_takes_over_an_expired_lock`, `a_counter_under_the_lock_loses_nothing` |
 /// | A2 | `a_grant_is_seen_through_another_handle` |
-/// | C1 | `a_row_records_its_longest_ttl`, `a_shorter_renewal_keeps_the_longest_ttl`, `a_rest_records_its_length` |
+/// | C1 | `a_row_records_its_longest_ttl`, `a_shorter_renewal_keeps_the_longest_ttl`, `a_rest_records_its_length`, `a_row_from_the_future_shows_no_more_than_its_ttl` |
+/// | C2 | `a_row_from_the_future_ends_within_its_ttl`, `a_row_from_the_future_keeps_what_its_owner_was_told`, `a_small_correction_of_the_clock_is_left_alone`, `a_lease_without_an_end_is_never_excessive` |
 /// | O1 | `an_insert_after_the_release_is_spent`, `a_spent_token_is_refused_under_a_successor`, `a_spent_token_is_refused_when_the_successor_is_gone`, `a_forced_out_token_is_spent` |
 /// | I1 | `ids_differ_by_case`, `ids_differ_by_trailing_space`, `ids_differ_by_leading_space`, `ids_differ_by_normal_form`, `ids_differ_by_accent`, `numeric_ids_are_text`, `long_ids_differ_in_their_last_character` |
 /// | I2 | `the_longest_id_is_kept_whole`, `ids_with_sql_in_them_are_only_ids` |
@@ -94,7 +95,7 @@ use crate::{
 /// | insert 5 | `the_same_owner_gets_its_own_lease_back`, `a_repeat_keeps_the_fence`, `a_repeat_counts_the_ttl_anew`, `a_repeat_never_shortens` |
 /// | delete 1 | `the_owner_can_delete`, `a_stranger_cannot_delete`, `a_stale_holder_cannot_delete_its_successor`, `one_of_many_deletes_releases`, `deleting_an_absent_id_answers_not_held`, `deleting_an_ended_lease_answers_not_held` |
 /// | delete 2 | `a_second_delete_answers_already`, `a_stranger_is_never_answered_already` |
-/// | delete 3 | `a_release_leaves_nothing_in_the_future`, `a_fast_job_leaves_its_id_resting`, `a_rested_id_is_granted`, `a_slow_job_leaves_no_rest`, `a_rest_counts_from_the_acquisition`, `a_resting_id_has_no_owner` |
+/// | delete 3 | `a_release_leaves_nothing_in_the_future`, `a_release_in_the_future_leaves_no_rest`, `a_fast_job_leaves_its_id_resting`, `a_rested_id_is_granted`, `a_slow_job_leaves_no_rest`, `a_rest_counts_from_the_acquisition`, `a_resting_id_has_no_owner` |
 /// | delete 4 | `force_releases_whoever_holds`, `force_ends_a_rest`, `forcing_a_free_id_releases_nothing`, `the_forced_out_holder_has_lost`, `a_forced_delete_spares_the_successor` |
 /// | delete 5 | `a_released_lock_tells_who_ran_and_how_long` |
 /// | renew 1 | `a_renewal_counts_from_now`, `a_renewal_may_be_for_ever`, `a_renewed_lease_is_not_taken_over`, `a_stranger_cannot_renew`, `an_ended_lease_cannot_be_renewed`, `a_released_lease_cannot_be_renewed`, `an_absent_id_cannot_be_renewed`, `a_stale_holder_cannot_renew_its_successor` |

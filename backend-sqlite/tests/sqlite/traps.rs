@@ -29,9 +29,9 @@ async fn a_commit_that_fails_is_not_a_grant() {
             "CREATE TABLE people (name TEXT PRIMARY KEY);
              DROP TABLE db_mutex_locks;
              CREATE TABLE db_mutex_locks (
-                 lock_id TEXT NOT NULL PRIMARY KEY, owner BLOB, fence INTEGER NOT NULL,
+                 lock_id TEXT NOT NULL PRIMARY KEY, owner BLOB, released_by BLOB, fence INTEGER NOT NULL,
                  holder TEXT NOT NULL REFERENCES people (name) DEFERRABLE INITIALLY DEFERRED,
-                 acquired_at INTEGER NOT NULL, released_at INTEGER, expires_at INTEGER NOT NULL
+                 acquired_at INTEGER NOT NULL, released_at INTEGER, expires_at INTEGER NOT NULL, ttl INTEGER NOT NULL
              ) STRICT, WITHOUT ROWID",
         )
         .unwrap();
