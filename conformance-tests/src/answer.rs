@@ -1,6 +1,6 @@
 //! What an answer has to be, and the message when it is another one.
 
-use db_mutex_core::{Deleted, Holder, Inserted, Lease, Renewed, StoreError};
+use db_mutex_core::{Deleted, Holder, Inserted, Lease, Renewed, StoreError, StoreErrorKind};
 
 /// The lease of an insert that has to be granted by `promise`.
 #[track_caller]
@@ -10,6 +10,7 @@ pub(crate) fn granted(answer: Inserted, promise: &str) -> Lease {
         Inserted::Held(holder) => {
             panic!("{promise}; the store refused: held by {holder}, ends in {:?}", holder.expires_in)
         }
+        other => panic!("{promise}; the store answered {other:?}"),
     }
 }
 
@@ -19,6 +20,17 @@ pub(crate) fn refused(answer: Inserted, promise: &str) -> Holder {
     match answer {
         Inserted::Held(holder) => holder,
         Inserted::Granted(lease) => panic!("{promise}; the store granted it, with the fencing token {}", lease.fence),
+        other => panic!("{promise}; the store answered {other:?}"),
+    }
+}
+
+/// Checks that an insert was refused because its token is spent, as `promise` says.
+#[track_caller]
+pub(crate) fn spent(answer: Inserted, promise: &str) {
+    match answer {
+        Inserted::Spent => {}
+        Inserted::Granted(lease) => panic!("{promise}; the store granted it, with the fencing token {}", lease.fence),
+        other => panic!("{promise}; the store answered {other:?}"),
     }
 }
 
@@ -27,7 +39,7 @@ pub(crate) fn refused(answer: Inserted, promise: &str) -> Holder {
 pub(crate) fn renewed(answer: Renewed, promise: &str) -> Lease {
     match answer {
         Renewed::Renewed(lease) => lease,
-        Renewed::NotHeld => panic!("{promise}; the store says that it is not held"),
+        other => panic!("{promise}; the store answered {other:?}"),
     }
 }
 
@@ -42,13 +54,28 @@ pub(crate) fn not_renewed(answer: Renewed, promise: &str) {
 /// Checks that a delete released the lock, as `promise` says.
 #[track_caller]
 pub(crate) fn released(answer: Deleted, promise: &str) {
-    assert!(answer == Deleted::Released, "{promise}; the store says that it was not held");
+    assert!(answer == Deleted::Released, "{promise}; the store answered {answer:?}");
 }
 
 /// Checks that a delete released nothing, as `promise` says.
 #[track_caller]
 pub(crate) fn not_released(answer: Deleted, promise: &str) {
-    assert!(answer == Deleted::NotHeld, "{promise}; the store says that it released the lock");
+    assert!(answer == Deleted::NotHeld, "{promise}; the store answered {answer:?}");
+}
+
+/// Checks that a delete met what was released before, as `promise` says.
+#[track_caller]
+pub(crate) fn released_already(answer: Deleted, promise: &str) {
+    assert!(answer == Deleted::Already, "{promise}; the store answered {answer:?}");
+}
+
+/// Checks that a request met a locked row, as `promise` says.
+#[track_caller]
+pub(crate) fn busy<T: std::fmt::Debug>(result: &Result<T, StoreError>, promise: &str) {
+    match result {
+        Err(error) if error.kind() == StoreErrorKind::Busy => {}
+        other => panic!("{promise}; the store answered {other:?}"),
+    }
 }
 
 /// The answer of `call`, which no case expects to be an error.
@@ -58,4 +85,10 @@ pub(crate) fn answered<T>(result: Result<T, StoreError>, call: &str) -> T {
         Ok(answer) => answer,
         Err(error) => panic!("{call} must give an answer here; the store gave an error: {error:?}"),
     }
+}
+
+/// The answers of a call for many, none of which a case expects to be an error.
+#[track_caller]
+pub(crate) fn all_answered<T>(results: Vec<Result<T, StoreError>>, call: &str) -> Vec<T> {
+    results.into_iter().map(|result| answered(result, call)).collect()
 }

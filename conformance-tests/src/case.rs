@@ -2,12 +2,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use db_mutex_core::{LockStore, OwnerToken};
+use db_mutex_core::OwnerToken;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
-use crate::CASES;
 use crate::subject::Subject;
+use crate::{CASES, Suite};
 
 /// How long a case may take, on the slowest machine, before it counts as stuck.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -34,18 +34,13 @@ impl Case {
         Self { group, name, body }
     }
 
-    /// Runs the case on a new namespace of `factory`, in a tokio runtime of its own.
+    /// Runs the case on a new namespace of the suite's factory, in its own tokio runtime.
     ///
     /// # Panics
-    /// When the store does not keep what the case shows, and when the case has not ended after 60 seconds. Also inside of
-    /// an async runtime, which must not be blocked.
-    pub fn run<F, Opening, S>(&self, factory: F)
-    where
-        F: Fn(String) -> Opening + Send + Sync + 'static,
-        Opening: Future<Output = S> + Send + 'static,
-        S: LockStore,
-    {
-        let (name, body) = (self.name, self.body);
+    /// If the store does not keep what the case shows, and if the case has not ended after 60 seconds. Also inside an
+    /// async runtime, which must not be blocked.
+    pub fn run(&self, suite: &Suite) {
+        let (name, body, suite) = (self.name, self.body, suite.clone());
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name(name) // A panic's message shows the thread.
@@ -54,7 +49,7 @@ impl Case {
             .expect("a tokio runtime can be built");
         // As a task, so that a store which blocks its thread does not keep the limit from being noticed.
         let task = runtime.spawn(async move {
-            let subject = Subject::open(new_namespace(name), factory).await;
+            let subject = Subject::open(new_namespace(name), suite).await;
             body(&subject).await;
         });
         let outcome = runtime.block_on(async { timeout(LIMIT, task).await });
@@ -67,22 +62,6 @@ impl Case {
             },
             Err(_) => panic!("the case {name} has not ended after {LIMIT:?}: a call of the store does not return"),
         }
-    }
-}
-
-/// Runs the case called `name` on what `factory` opens: what the tests that [`suite!`](crate::suite) makes consist of.
-///
-/// # Panics
-/// When no case is called so, and as [`Case::run`].
-pub fn run_case<F, Opening, S>(name: &str, factory: F)
-where
-    F: Fn(String) -> Opening + Send + Sync + 'static,
-    Opening: Future<Output = S> + Send + 'static,
-    S: LockStore,
-{
-    match CASES.iter().find(|case| case.name == name) {
-        Some(case) => case.run(factory),
-        None => panic!("the suite has no case called {name}"),
     }
 }
 

@@ -42,6 +42,40 @@
 //!
 //! The closure is called for every case, and cases run in parallel: if your server allows few connections, open few.
 //!
+//! # Rows of other transactions
+//!
+//! Some rules are about what happens to a row from outside, for which the contract has no request. Two more closures,
+//! `lock_row` and `shift_row`, let the cases do it. Without them the cases in the groups `locked_rows` and `wrong_clock` fail,
+//! and say so.
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use std::collections::HashMap;
+//! # use std::sync::{LazyLock, Mutex};
+//! # use db_mutex_core::{LockId, MemoryStore};
+//! # static DATABASES: LazyLock<Mutex<HashMap<String, MemoryStore>>> = LazyLock::new(Mutex::default);
+//! # fn open(namespace: String) -> MemoryStore {
+//! #     DATABASES.lock().unwrap().entry(namespace).or_default().clone()
+//! # }
+//! db_mutex_conformance::suite!(
+//!     |namespace| async move { open(namespace) },
+//!     lock_row = |namespace, lock_id: LockId| async move { open(namespace).lock_row(&lock_id) },
+//!     shift_row = |namespace, lock_id: LockId, by: Duration| async move {
+//!         let by_us = by.as_micros() as i64;
+//!         open(namespace).change_row(&lock_id, |row| {
+//!             row.acquired_at_us += by_us;
+//!             row.expires_at_us += by_us;
+//!         });
+//!     },
+//! );
+//! # fn main() {}
+//! ```
+//!
+//! - `lock_row` locks the row of an id as another transaction would, for example with `SELECT … FOR UPDATE` on its own
+//!   connection, until what it returns is dropped.
+//! - `shift_row` adds a duration to `acquired_at` and `expires_at` of the row of an id: this is how it would look if the
+//!   database's clock had been ahead by that much when it was written.
+//!
 //! # A case that you cannot keep yet
 //!
 //! Nothing is skipped in silence. Say which case and why; it then shows as ignored, with your reason, in the output:
@@ -82,8 +116,10 @@ mod answer;
 mod case;
 mod cases;
 mod list;
+mod repeating;
 mod subject;
 mod suite;
 
-pub use case::{Case, check_ignored, run_case};
+pub use case::{Case, check_ignored};
 pub use list::CASES;
+pub use suite::Suite;

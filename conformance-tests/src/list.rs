@@ -44,11 +44,14 @@ macro_rules! with_all_cases {
                 the_owner_can_delete
                 a_stranger_cannot_delete
                 a_stale_holder_cannot_delete_its_successor
-                a_second_delete_answers_not_held
+                a_second_delete_answers_already
+                a_stranger_is_never_answered_already
+                a_release_leaves_nothing_in_the_future
                 deleting_an_absent_id_answers_not_held
                 deleting_an_ended_lease_answers_not_held
                 force_releases_whoever_holds
-                forcing_a_free_id_answers_not_held
+                forcing_a_free_id_releases_nothing
+                a_forced_delete_spares_the_successor
                 the_forced_out_holder_has_lost
             }
             hold_at_least {
@@ -62,8 +65,9 @@ macro_rules! with_all_cases {
             }
             renew {
                 a_renewal_counts_from_now
-                a_renewal_may_shorten
+                a_renewal_never_shortens
                 a_renewal_may_be_for_ever
+                a_lease_without_an_end_keeps_none
                 a_renewed_lease_is_not_taken_over
                 a_renewal_keeps_the_fence
                 a_stranger_cannot_renew
@@ -76,8 +80,14 @@ macro_rules! with_all_cases {
                 the_same_owner_gets_its_own_lease_back
                 a_repeat_keeps_the_fence
                 a_repeat_counts_the_ttl_anew
-                a_repeat_after_release_is_a_new_acquisition
+                a_repeat_never_shortens
                 a_dropped_insert_is_the_owners_to_delete
+            }
+            tokens {
+                an_insert_after_the_release_is_spent
+                a_spent_token_is_refused_under_a_successor
+                a_spent_token_is_refused_when_the_successor_is_gone
+                a_forced_out_token_is_spent
             }
             fencing {
                 fence_is_positive
@@ -92,6 +102,7 @@ macro_rules! with_all_cases {
                 a_purge_spares_the_resting
                 a_purge_spares_what_never_expires
                 a_purge_spares_the_recent
+                a_purge_spares_the_recently_released
                 a_purge_removes_what_is_over
                 a_purge_counts_what_it_removed
             }
@@ -122,6 +133,22 @@ macro_rules! with_all_cases {
                 many_renewals_answer_in_their_order
                 many_of_nothing_is_nothing
                 many_may_be_hundreds
+            }
+            locked_rows {
+                a_locked_row_is_busy_at_once
+                a_locked_row_leaves_its_batch_alone
+            }
+            wrong_clock {
+                a_row_records_its_longest_ttl
+                a_shorter_renewal_keeps_the_longest_ttl
+                a_rest_records_its_length
+                a_row_from_the_future_shows_no_more_than_its_ttl
+                a_row_from_the_future_ends_within_its_ttl
+                a_row_from_the_future_keeps_what_its_owner_was_told
+                a_small_correction_of_the_clock_is_left_alone
+                a_lease_without_an_end_is_never_excessive
+                a_release_in_the_future_leaves_no_rest
+                reading_changes_nothing
             }
             races {
                 one_of_a_hundred_tasks_wins

@@ -1,19 +1,17 @@
 //! The store under test, and the words in which the cases speak to it.
 
-use std::future::Future;
 use std::ops::Deref;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use db_mutex_core::{
-    DeleteRequest, Deleted, HolderText, InsertRequest, Inserted, Lease, ListFilter, LockId, LockRow, LockStore,
+    DeleteRequest, Deleted, Fence, HolderText, InsertRequest, Inserted, Lease, ListFilter, LockId, LockRow, LockStore,
     OwnerToken, RenewRequest, Renewed, Ttl,
 };
 
+use crate::Suite;
 use crate::answer::{answered, granted};
-
-type Opening = Pin<Box<dyn Future<Output = Arc<dyn LockStore>> + Send>>;
+use crate::repeating::Repeating;
 
 /// How long a case waits for what has to happen soon.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,8 +22,9 @@ pub(crate) const ROUNDING: Duration = Duration::from_millis(10);
 /// A handle on a new database, and the way to open more.
 pub(crate) struct Subject {
     namespace: String,
-    factory: Box<dyn Fn(String) -> Opening + Send + Sync>,
+    suite: Suite,
     store: Arc<dyn LockStore>,
+    raw: Arc<dyn LockStore>,
 }
 
 impl Deref for Subject {
@@ -37,18 +36,15 @@ impl Deref for Subject {
 }
 
 impl Subject {
-    pub(crate) async fn open<F, Fut, S>(namespace: String, factory: F) -> Self
-    where
-        F: Fn(String) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = S> + Send + 'static,
-        S: LockStore,
-    {
-        let factory = move |namespace| -> Opening {
-            let opening = factory(namespace);
-            Box::pin(async move { Arc::new(opening.await) as Arc<dyn LockStore> })
-        };
-        let store = factory(namespace.clone()).await;
-        Self { namespace, factory: Box::new(factory), store }
+    pub(crate) async fn open(namespace: String, suite: Suite) -> Self {
+        let raw = (suite.open)(namespace.clone()).await;
+        let store: Arc<dyn LockStore> = Arc::new(Repeating(Arc::clone(&raw)));
+        Self { namespace, suite, store, raw }
+    }
+
+    /// The store itself, whose requests are not repeated when they meet a locked row.
+    pub(crate) fn raw(&self) -> Arc<dyn LockStore> {
+        Arc::clone(&self.raw)
     }
 
     /// The first handle, to be moved into a task.
@@ -58,7 +54,7 @@ impl Subject {
 
     /// A new handle on the same database.
     pub(crate) async fn second_handle(&self) -> Arc<dyn LockStore> {
-        (self.factory)(self.namespace.clone()).await
+        Arc::new(Repeating((self.suite.open)(self.namespace.clone()).await))
     }
 
     /// A lock id; the database is the case's own, so it needs no prefix.
@@ -94,9 +90,34 @@ impl Subject {
         answered(self.delete(&request).await, "delete with hold_at_least")
     }
 
-    /// Releases an id, whoever holds it.
+    /// Releases an id by force, whoever holds it.
     pub(crate) async fn force(&self, id: &LockId) -> Deleted {
-        answered(self.delete(&DeleteRequest::by_force(id.clone())).await, "delete by force")
+        let fence = self.row(id).await.fence;
+        self.force_fence(id, fence).await
+    }
+
+    /// Ends the acquisition with that fencing token by force.
+    pub(crate) async fn force_fence(&self, id: &LockId, fence: Fence) -> Deleted {
+        answered(self.delete(&DeleteRequest::by_fence(id.clone(), fence)).await, "delete by force")
+    }
+
+    /// Locks the row of an id as another transaction would, until the returned value is dropped.
+    pub(crate) async fn lock_row(&self, id: &LockId) -> Box<dyn Send> {
+        match &self.suite.lock_row {
+            Some(lock_row) => lock_row(self.namespace.clone(), id.clone()).await,
+            None => panic!(
+                "this case has to lock a row as another transaction would: give the suite `lock_row = …`, or ignore the \
+                 case with the reason if your database has no such locks"
+            ),
+        }
+    }
+
+    /// Moves the times of a row, as if the clock had been ahead by that much when it was written.
+    pub(crate) async fn shift_row(&self, id: &LockId, by: Duration) {
+        match &self.suite.shift_row {
+            Some(shift_row) => drop(shift_row(self.namespace.clone(), id.clone(), by).await),
+            None => panic!("this case has to move the times of a row: give the suite `shift_row = …`"),
+        }
     }
 
     /// Asks for more time.

@@ -1,7 +1,92 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use db_mutex_core::{LockId, LockStore};
+
+use crate::CASES;
+
+pub(crate) type Opening = Pin<Box<dyn Future<Output = Arc<dyn LockStore>> + Send>>;
+/// What a hook returns: a row is locked until it is dropped.
+pub(crate) type Hooked = Pin<Box<dyn Future<Output = Box<dyn Send>> + Send>>;
+
+/// The store under test, and what the cases can do to its rows from outside: what [`suite!`](crate::suite) is made from.
+#[derive(Clone)]
+pub struct Suite {
+    pub(crate) open: Arc<dyn Fn(String) -> Opening + Send + Sync>,
+    pub(crate) lock_row: Option<Arc<dyn Fn(String, LockId) -> Hooked + Send + Sync>>,
+    pub(crate) shift_row: Option<Arc<dyn Fn(String, LockId, Duration) -> Hooked + Send + Sync>>,
+}
+
+impl Suite {
+    /// A suite for the stores that `factory` opens; see [its contract](crate#the-factorys-contract).
+    pub fn new<F, Fut, S>(factory: F) -> Self
+    where
+        F: Fn(String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = S> + Send + 'static,
+        S: LockStore,
+    {
+        let open = move |namespace| -> Opening {
+            let opening = factory(namespace);
+            Box::pin(async move { Arc::new(opening.await) as Arc<dyn LockStore> })
+        };
+        Self { open: Arc::new(open), lock_row: None, shift_row: None }
+    }
+
+    /// Sets how to lock a row as another transaction would; see [the crate's page](crate#rows-of-other-transactions).
+    #[must_use]
+    pub fn lock_row<F, Fut, L>(mut self, lock_row: F) -> Self
+    where
+        F: Fn(String, LockId) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = L> + Send + 'static,
+        L: Send + 'static,
+    {
+        self.lock_row = Some(Arc::new(move |namespace, id| {
+            let locking = lock_row(namespace, id);
+            Box::pin(async move { Box::new(locking.await) as Box<dyn Send> })
+        }));
+        self
+    }
+
+    /// Sets how to move the times of a row; see [the crate's page](crate#rows-of-other-transactions).
+    #[must_use]
+    pub fn shift_row<F, Fut>(mut self, shift_row: F) -> Self
+    where
+        F: Fn(String, LockId, Duration) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shift_row = Some(Arc::new(move |namespace, id, by| {
+            let shifting = shift_row(namespace, id, by);
+            Box::pin(async move { Box::new(shifting.await) as Box<dyn Send> })
+        }));
+        self
+    }
+
+    /// Runs the case with that name.
+    ///
+    /// # Panics
+    /// If there is no such case, and same as [`Case::run`](crate::Case::run).
+    pub fn run(&self, name: &str) {
+        match CASES.iter().find(|case| case.name == name) {
+            Some(case) => case.run(self),
+            None => panic!("the suite has no case called {name}"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Suite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (lock_row, shift_row) = (self.lock_row.is_some(), self.shift_row.is_some());
+        f.debug_struct("Suite").field("lock_row", &lock_row).field("shift_row", &shift_row).finish_non_exhaustive()
+    }
+}
+
 /// Makes a `#[test]` of every case of the suite, for the store that the factory opens.
 ///
-/// The factory is a `Fn(String) -> impl Future<Output = impl LockStore>`; what it has to do is told in
-/// [the crate's page](crate#the-factorys-contract). Cases that are named behind `ignore` become `#[ignore = "why"]`.
+/// The factory is a `Fn(String) -> impl Future<Output = impl LockStore>`; see
+/// [the crate's page](crate#the-factorys-contract) for its contract, and for
+/// [`lock_row` and `shift_row`](crate#rows-of-other-transactions). Cases named in `ignore` become `#[ignore = "why"]`.
 ///
 /// ```
 /// # use db_mutex_core::MemoryStore;
@@ -11,23 +96,29 @@
 /// ```
 #[macro_export]
 macro_rules! suite {
-    ($factory:expr $(,)?) => {
-        $crate::suite!($factory, ignore = {});
-    };
-    ($factory:expr, ignore = { $($ignored:ident : $why:literal),* $(,)? } $(,)?) => {
+    (
+        $factory:expr
+        $(, lock_row = $lock_row:expr)?
+        $(, shift_row = $shift_row:expr)?
+        $(, ignore = { $($ignored:ident : $why:literal),* $(,)? })?
+        $(,)?
+    ) => {
         // The factory is compiled once, not once a case.
         fn run_conformance_case(name: &str) {
-            $crate::run_case(name, $factory);
+            $crate::Suite::new($factory)
+                $(.lock_row($lock_row))?
+                $(.shift_row($shift_row))?
+                .run(name);
         }
 
         #[test]
         fn every_ignored_case_exists() {
-            $crate::check_ignored(&[$(stringify!($ignored)),*]);
+            $crate::check_ignored(&[$($(stringify!($ignored)),*)?]);
         }
 
-        // The ignored names are arms of their own, before the one that takes every name.
+        // The ignored names have their own arms, before the one that takes every name.
         macro_rules! conformance_test {
-            $(
+            $($(
                 ($ignored) => {
                     #[test]
                     #[ignore = $why]
@@ -35,7 +126,7 @@ macro_rules! suite {
                         run_conformance_case(stringify!($ignored));
                     }
                 };
-            )*
+            )*)?
             ($name:ident) => {
                 #[test]
                 fn $name() {

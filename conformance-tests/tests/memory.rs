@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
 
-use db_mutex_core::MemoryStore;
+use db_mutex_core::{LockId, MemoryStore};
 
 static DATABASES: LazyLock<Mutex<HashMap<String, MemoryStore>>> = LazyLock::new(Mutex::default);
 
@@ -11,4 +12,16 @@ fn open(namespace: String) -> MemoryStore {
     DATABASES.lock().expect("no test panics here").entry(namespace).or_default().clone()
 }
 
-db_mutex_conformance::suite!(|namespace| async move { open(namespace) });
+fn shift(store: &MemoryStore, lock_id: &LockId, by: Duration) {
+    let by_us = i64::try_from(by.as_micros()).expect("the suite shifts by years at most");
+    store.change_row(lock_id, |row| {
+        row.acquired_at_us += by_us;
+        row.expires_at_us += by_us;
+    });
+}
+
+db_mutex_conformance::suite!(
+    |namespace| async move { open(namespace) },
+    lock_row = |namespace, lock_id: LockId| async move { open(namespace).lock_row(&lock_id) },
+    shift_row = |namespace, lock_id: LockId, by| async move { shift(&open(namespace), &lock_id, by) },
+);

@@ -10,52 +10,65 @@ fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The bullets and paragraphs of the contract's documentation, each as one line.
-fn blocks_of_the_contract() -> Vec<String> {
+/// The documentation of the contract, a line each.
+fn contract() -> Vec<String> {
     let source = fs::read_to_string(here("../core/src/store.rs")).expect("the contract stands beside the suite");
-    let mut blocks = vec![String::new()];
-    for line in source.lines() {
-        let doc = line.trim_start().strip_prefix("///").map(str::trim);
-        let begins = doc.is_none_or(|doc| doc.is_empty() || doc.starts_with("- ") || doc.starts_with('#'));
-        if begins {
-            blocks.push(String::new());
-        }
-        if let (Some(doc), Some(block)) = (doc, blocks.last_mut()) {
-            block.push_str(doc);
-            block.push(' ');
-        }
-    }
-    blocks.retain(|block| !block.trim().is_empty());
-    blocks
+    source.lines().filter_map(|line| line.trim_start().strip_prefix("///")).map(|doc| doc.trim().to_owned()).collect()
 }
 
-/// The cases that a block names in its brackets.
-fn cases_named_in(block: &str) -> Vec<String> {
-    let brackets = block.split("\\[").skip(1).filter_map(|rest| rest.split_once("\\]"));
-    let names = brackets.flat_map(|(inside, _)| inside.split(','));
-    names.map(|name| name.trim().trim_matches('`').to_owned()).collect()
+/// The rules, with their labels: the bullets that begin with bold letters.
+fn rules() -> BTreeMap<String, String> {
+    let mut rules = BTreeMap::new();
+    let mut current: Option<String> = None;
+    for line in contract() {
+        if let Some((label, text)) = line.strip_prefix("- **").and_then(|rest| rest.split_once("** ")) {
+            assert!(rules.insert(label.to_owned(), text.to_owned()).is_none(), "two rules have the label {label}");
+            current = Some(label.to_owned());
+        } else if line.is_empty() || line.starts_with("- ") || line.starts_with('#') || line.starts_with('|') {
+            current = None;
+        } else if let Some(text) = current.as_ref().and_then(|label| rules.get_mut(label)) {
+            text.push(' ');
+            text.push_str(&line);
+        }
+    }
+    rules
+}
+
+/// The table of the contract: the cases of each rule.
+fn cases_of_rules() -> BTreeMap<String, Vec<String>> {
+    let rows = contract().into_iter().filter_map(|line| {
+        let (label, cases) = line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | ")?;
+        let names = cases.split(", ").map(|name| name.trim_matches('`').to_owned()).collect();
+        (label != "rule").then(|| (label.to_owned(), names))
+    });
+    rows.collect()
 }
 
 #[test]
 fn the_contract_names_exactly_the_cases() {
-    let named: BTreeSet<String> = blocks_of_the_contract().iter().flat_map(|block| cases_named_in(block)).collect();
+    let named: BTreeSet<String> = cases_of_rules().into_values().flatten().collect();
     let cases: BTreeSet<String> = CASES.iter().map(|case| case.name.to_owned()).collect();
     let missing: Vec<_> = named.difference(&cases).collect();
-    assert!(missing.is_empty(), "core/src/store.rs names cases that the suite has not: {missing:?}");
+    assert!(missing.is_empty(), "core/src/store.rs names cases that the suite does not have: {missing:?}");
     let unnamed: Vec<_> = cases.difference(&named).collect();
     assert!(unnamed.is_empty(), "the suite has cases that core/src/store.rs names nowhere: {unnamed:?}");
 }
 
 #[test]
-fn behind_each_must_stand_its_cases() {
-    // The sentence that introduces the words is no promise.
-    let promises = blocks_of_the_contract().into_iter().filter(|block| !block.contains("RFC 2119"));
-    let promises: Vec<String> = promises.filter(|block| block.contains("MUST")).collect();
-    assert!(promises.len() > 20, "found only {} promises: are the blocks still read rightly?", promises.len());
-    for block in promises {
-        let behind = block.rsplit("MUST").next().unwrap_or_default();
-        assert!(!cases_named_in(behind).is_empty(), "no case stands behind the MUST of: {block}");
-    }
+fn each_rule_with_a_must_has_cases() {
+    let (rules, cases) = (rules(), cases_of_rules());
+    assert!(rules.len() > 25, "found only {} rules: is the contract still read correctly?", rules.len());
+    let rules: BTreeSet<_> = rules
+        .into_iter()
+        .map(|(label, text)| {
+            assert!(text.contains("MUST"), "the rule {label} has no MUST, so it needs no label: {text}");
+            label
+        })
+        .collect();
+    assert_eq!(rules, cases.into_keys().collect(), "the rules and the table of their cases must have the same labels");
+    let unlabelled = contract().into_iter().filter(|line| line.contains("MUST") && line.starts_with("- "));
+    let unlabelled: Vec<_> = unlabelled.filter(|line| !line.starts_with("- **")).collect();
+    assert!(unlabelled.is_empty(), "a MUST without a label has no cases: {unlabelled:?}");
 }
 
 #[test]

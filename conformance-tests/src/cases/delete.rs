@@ -1,8 +1,8 @@
 //! Who can give a lock back, and what an operator can do.
 
-use db_mutex_core::LockState;
+use db_mutex_core::{Fence, LockState};
 
-use crate::answer::{granted, not_released, not_renewed, refused, released};
+use crate::answer::{granted, not_released, not_renewed, refused, released, released_already};
 use crate::subject::{Subject, minute, moment, new_owner};
 
 pub(crate) async fn the_owner_can_delete(store: &Subject) {
@@ -33,14 +33,44 @@ pub(crate) async fn a_stale_holder_cannot_delete_its_successor(store: &Subject) 
     released(store.release(successor, &id).await, "the successor must be able to release its own lock");
 }
 
-pub(crate) async fn a_second_delete_answers_not_held(store: &Subject) {
+pub(crate) async fn a_second_delete_answers_already(store: &Subject) {
     let id = store.id("job");
     let (owner, _) = store.grant(&id, minute()).await;
     released(store.release(owner, &id).await, "the owner must be able to release its lock");
-    not_released(
-        store.release(owner, &id).await,
-        "a lock that was released is nobody's, so releasing it again must say so",
-    );
+    let before = store.row(&id).await;
+    for _ in 0..2 {
+        released_already(
+            store.release(owner, &id).await,
+            "a delete that is repeated must say that it was done already",
+        );
+    }
+    assert_eq!(store.row(&id).await.released_at_us, before.released_at_us, "a repeated delete must change nothing");
+
+    let (successor, lease) = store.grant(&id, minute()).await;
+    released_already(store.release(owner, &id).await, "a repeated delete must say so also when another holds the lock");
+    assert_eq!(store.row(&id).await.expires_at_us, lease.expires_at_us, "a repeated delete must spare the successor");
+    released(store.release(successor, &id).await, "the successor must still own its lock");
+}
+
+pub(crate) async fn a_stranger_is_never_answered_already(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, minute()).await;
+    not_released(store.release(new_owner(), &id).await, "a stranger has released nothing while another holds the lock");
+    released(store.release(owner, &id).await, "the owner must be able to release its lock");
+    not_released(store.release(new_owner(), &id).await, "a stranger has released nothing before either");
+}
+
+pub(crate) async fn a_release_leaves_nothing_in_the_future(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, minute()).await;
+    released(store.release(owner, &id).await, "the owner must be able to release its lock");
+    let row = store.row(&id).await;
+    assert_eq!(row.expires_at_us, 0, "a release without a rest must leave no time at which the lock ends");
+    assert!(row.released_at_us.is_some_and(|at| at <= row.now_us), "a release must record when it was: {row:?}");
+
+    store.grant(&id, minute()).await;
+    released(store.force(&id).await, "force must release a lock, whoever holds it");
+    assert_eq!(store.row(&id).await.expires_at_us, 0, "a forced release must leave no time at which the lock ends");
 }
 
 pub(crate) async fn deleting_an_absent_id_answers_not_held(store: &Subject) {
@@ -67,15 +97,37 @@ pub(crate) async fn force_releases_whoever_holds(store: &Subject) {
     granted(store.ask(&id).await, "an id released by force must be free at once");
 }
 
-pub(crate) async fn forcing_a_free_id_answers_not_held(store: &Subject) {
+pub(crate) async fn forcing_a_free_id_releases_nothing(store: &Subject) {
     let (absent, given_back, ended) = (store.id("absent"), store.id("released"), store.id("ended"));
+    not_released(store.force_fence(&absent, Fence::new(1)).await, "an absent id has nothing to be released by force");
+    assert!(!store.has_row(&absent).await, "a forced delete that released nothing must not make a row");
+
     let (owner, _) = store.grant(&given_back, minute()).await;
     released(store.release(owner, &given_back).await, "the owner must be able to release its lock");
+    released_already(
+        store.force(&given_back).await,
+        "an acquisition that was released has nothing to be released by force",
+    );
+
     store.grant(&ended, moment()).await;
     store.until_free(&ended).await;
-    for id in [absent, given_back, ended] {
-        not_released(store.force(&id).await, "a free id has nothing to be released, so force must say so");
-    }
+    not_released(store.force(&ended).await, "a lease that has ended has nothing to be released by force");
+    assert_eq!(
+        store.row(&ended).await.state(),
+        LockState::Expired,
+        "a forced delete of an ended lease must change nothing"
+    );
+}
+
+pub(crate) async fn a_forced_delete_spares_the_successor(store: &Subject) {
+    let id = store.id("job");
+    let (_, seen) = store.grant(&id, minute()).await;
+    released(store.force_fence(&id, seen.fence).await, "force must end the acquisition that it names");
+    let (successor, lease) = store.grant(&id, minute()).await;
+    let repeated = store.force_fence(&id, seen.fence).await;
+    not_released(repeated, "a forced delete that is repeated must spare the acquisition after the one that it names");
+    assert_eq!(store.row(&id).await.expires_at_us, lease.expires_at_us, "a repeated forced delete must change nothing");
+    released(store.release(successor, &id).await, "the successor must still own its lock");
 }
 
 pub(crate) async fn the_forced_out_holder_has_lost(store: &Subject) {
@@ -83,9 +135,12 @@ pub(crate) async fn the_forced_out_holder_has_lost(store: &Subject) {
     let (forced_out, _) = store.grant(&id, minute()).await;
     released(store.force(&id).await, "force must release a lock, whoever holds it");
     not_renewed(store.prolong(forced_out, &id, minute()).await, "a holder that was forced out must not renew");
-    not_released(store.release(forced_out, &id).await, "a holder that was forced out has nothing to release");
+    released_already(store.release(forced_out, &id).await, "a holder that was forced out has nothing to release");
 
     let (successor, _) = store.grant(&id, minute()).await;
-    not_released(store.release(forced_out, &id).await, "a holder that was forced out must not release its successor");
+    released_already(
+        store.release(forced_out, &id).await,
+        "a holder that was forced out must not release its successor",
+    );
     released(store.release(successor, &id).await, "the successor must be able to release its own lock");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use db_mutex_core::LockState;
 
-use crate::answer::{granted, not_released, not_renewed, refused, released};
+use crate::answer::{granted, not_renewed, refused, released, released_already, spent};
 use crate::subject::{ROUNDING, Subject, minute, span};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -67,8 +67,8 @@ pub(crate) async fn a_resting_id_has_no_owner(store: &Subject) {
     store.release_to_rest(owner, &id, LONG).await;
     assert!(!store.row(&id).await.owned, "a resting id must have no owner");
     not_renewed(store.prolong(owner, &id, minute()).await, "who has released a lock must not renew it while it rests");
-    not_released(store.release(owner, &id).await, "who has released a lock has nothing more to release while it rests");
-    refused(store.ask_as(owner, &id, minute()).await, "a resting id must be refused also to who held it last");
+    released_already(store.release(owner, &id).await, "a lock that rests has been released already");
+    spent(store.ask_as(owner, &id, minute()).await, "a resting id must not be granted to the token that released it");
 }
 
 pub(crate) async fn force_ends_a_rest(store: &Subject) {

@@ -2,7 +2,7 @@
 
 use db_mutex_core::{DeleteRequest, Deleted, Inserted, LockId, OwnerToken, RenewRequest, Renewed};
 
-use crate::answer::{answered, granted, refused, released, renewed};
+use crate::answer::{all_answered, granted, refused, released, renewed};
 use crate::subject::{Subject, insert_request, minute, new_owner, seconds};
 
 /// As many as one statement of a store may not have parameters for.
@@ -13,7 +13,7 @@ pub(crate) async fn many_inserts_answer_in_their_order(store: &Subject) {
     // Neither the order of the ids nor its reverse.
     let ids = [store.id("c"), store.id("a"), held, store.id("d")];
     let requests: Vec<_> = ids.iter().map(|id| insert_request(new_owner(), id, minute())).collect();
-    let answers = answered(store.insert_many(&requests).await, "insert_many");
+    let answers = all_answered(store.insert_many(&requests).await, "insert_many");
 
     let shape: Vec<bool> = answers.iter().map(|answer| matches!(answer, Inserted::Granted(_))).collect();
     let promise = "insert_many must answer each request, in the order of the requests";
@@ -22,6 +22,7 @@ pub(crate) async fn many_inserts_answer_in_their_order(store: &Subject) {
         let fence = match answer {
             Inserted::Granted(lease) => lease.fence,
             Inserted::Held(holder) => holder.fence,
+            other => panic!("{promise}; the store answered {other:?}"),
         };
         assert_eq!(fence, store.row(id).await.fence, "{promise}: the answer for {id:?} is another id's");
     }
@@ -39,7 +40,7 @@ pub(crate) async fn many_deletes_answer_in_their_order(store: &Subject) {
     let owner = new_owner();
     let ids = own_strange_absent(store, owner).await;
     let requests = ids.each_ref().map(|id| DeleteRequest::by_owner(id.clone(), owner));
-    let answers = answered(store.delete_many(&requests).await, "delete_many");
+    let answers = all_answered(store.delete_many(&requests).await, "delete_many");
     let expected = [Deleted::Released, Deleted::NotHeld, Deleted::NotHeld];
     assert_eq!(answers, expected, "delete_many must answer each request, in the order of the requests");
     granted(store.ask(&ids[0]).await, "an id released among many must be free at once");
@@ -51,7 +52,7 @@ pub(crate) async fn many_renewals_answer_in_their_order(store: &Subject) {
     let ids = own_strange_absent(store, owner).await;
     let before = store.row(&ids[1]).await.expires_at_us;
     let requests = ids.each_ref().map(|id| RenewRequest::new(id.clone(), owner, seconds(600)));
-    let answers = answered(store.renew_many(&requests).await, "renew_many");
+    let answers = all_answered(store.renew_many(&requests).await, "renew_many");
     let shape: Vec<bool> = answers.iter().map(|answer| matches!(answer, Renewed::Renewed(_))).collect();
     let promise = "renew_many must answer each request, in the order of the requests";
     assert_eq!(shape, [true, false, false], "{promise} (true is renewed, false is not held)");
@@ -62,18 +63,9 @@ pub(crate) async fn many_renewals_answer_in_their_order(store: &Subject) {
 }
 
 pub(crate) async fn many_of_nothing_is_nothing(store: &Subject) {
-    assert!(
-        answered(store.insert_many(&[]).await, "insert_many of nothing").is_empty(),
-        "nothing asked, nothing answered"
-    );
-    assert!(
-        answered(store.delete_many(&[]).await, "delete_many of nothing").is_empty(),
-        "nothing asked, nothing answered"
-    );
-    assert!(
-        answered(store.renew_many(&[]).await, "renew_many of nothing").is_empty(),
-        "nothing asked, nothing answered"
-    );
+    assert!(store.insert_many(&[]).await.is_empty(), "nothing was requested, so nothing must be answered");
+    assert!(store.delete_many(&[]).await.is_empty(), "nothing was requested, so nothing must be answered");
+    assert!(store.renew_many(&[]).await.is_empty(), "nothing was requested, so nothing must be answered");
 }
 
 pub(crate) async fn many_may_be_hundreds(store: &Subject) {
@@ -81,21 +73,21 @@ pub(crate) async fn many_may_be_hundreds(store: &Subject) {
     let ids: Vec<_> = (0..MANY).map(|number| store.id(&format!("job {number}"))).collect();
 
     let inserts: Vec<_> = ids.iter().map(|id| insert_request(owner, id, minute())).collect();
-    let answers = answered(store.insert_many(&inserts).await, "insert_many");
+    let answers = all_answered(store.insert_many(&inserts).await, "insert_many");
     assert_eq!(answers.len(), MANY, "insert_many must answer each request");
     for answer in answers {
         granted(answer, "insert_many must grant every free id");
     }
 
     let renewals: Vec<_> = ids.iter().map(|id| RenewRequest::new(id.clone(), owner, seconds(600))).collect();
-    let answers = answered(store.renew_many(&renewals).await, "renew_many");
+    let answers = all_answered(store.renew_many(&renewals).await, "renew_many");
     assert_eq!(answers.len(), MANY, "renew_many must answer each request");
     for answer in answers {
         renewed(answer, "renew_many must renew every lease of the owner");
     }
 
     let deletes: Vec<_> = ids.iter().map(|id| DeleteRequest::by_owner(id.clone(), owner)).collect();
-    let answers = answered(store.delete_many(&deletes).await, "delete_many");
+    let answers = all_answered(store.delete_many(&deletes).await, "delete_many");
     assert_eq!(answers.len(), MANY, "delete_many must answer each request");
     for answer in answers {
         released(answer, "delete_many must release every lock of the owner");

@@ -49,6 +49,16 @@ pub(crate) async fn a_purge_spares_the_recent(store: &Subject) {
     assert_eq!(store.row(&ended).await.state(), LockState::Expired, "a purge must leave what it spares as it was");
 }
 
+pub(crate) async fn a_purge_spares_the_recently_released(store: &Subject) {
+    // What was released has no end in the future or the past: it became free when it was released.
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, minute()).await;
+    store.release(owner, &id).await;
+    store.until_purgeable(&id).await;
+    assert_eq!(store.purge(Duration::from_secs(3_600)).await, 0, "a lock that was just released is not an hour old");
+    assert!(store.has_row(&id).await, "a purge must spare a lock that was released later than `older_than` ago");
+}
+
 pub(crate) async fn a_purge_removes_what_is_over(store: &Subject) {
     let (given_back, ended) = (store.id("released"), store.id("ended"));
     let (owner, _) = store.grant(&given_back, minute()).await;

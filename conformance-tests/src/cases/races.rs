@@ -53,6 +53,7 @@ async fn acquire(store: &dyn LockStore, id: &LockId) -> (OwnerToken, Lease) {
         match answered(store.insert_if_absent(&request).await, "insert_if_absent in a race") {
             Inserted::Granted(lease) => return (owner, lease),
             Inserted::Held(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            other => panic!("a new owner token must be granted or refused; the store answered {other:?}"),
         }
     }
 }

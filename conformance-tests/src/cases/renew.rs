@@ -24,23 +24,36 @@ pub(crate) async fn a_renewal_counts_from_now(store: &Subject) {
     assert_eq!(after.expires_at_us, renewal.expires_at_us, "the row must have the end that the renewal answered");
 }
 
-pub(crate) async fn a_renewal_may_shorten(store: &Subject) {
+pub(crate) async fn a_renewal_never_shortens(store: &Subject) {
     let id = store.id("job");
     let (owner, lease) = store.grant(&id, minute()).await;
     let renewal = renewed(store.prolong(owner, &id, moment()).await, "the owner of a lease that lasts must renew it");
-    assert!(renewal.expires_at_us < lease.expires_at_us, "a renewal for less than what is left must shorten the lease");
-    store.until_free(&id).await;
-    granted(store.ask(&id).await, "a lease that was shortened must end at its new end");
+    assert_eq!(renewal.expires_at_us, lease.expires_at_us, "a renewal for less than what is left must change nothing");
+    assert_eq!(store.row(&id).await.expires_at_us, lease.expires_at_us, "a renewal must store the end that it returns");
+    store.until_acquired(&id, Duration::from_millis(200)).await;
+    refused(store.ask(&id).await, "a renewal for less than what is left must not free the id sooner");
+    released(store.release(owner, &id).await, "the lock must still be its owner's");
 }
 
 pub(crate) async fn a_renewal_may_be_for_ever(store: &Subject) {
     let id = store.id("job");
     let (owner, _) = store.grant(&id, minute()).await;
-    let lease = renewed(store.prolong(owner, &id, Ttl::NEVER).await, "a lease must be renewable for ever");
-    assert_eq!(lease.expires_at_us, NEVER_US, "a lease renewed for ever must be answered without an end");
-    assert_eq!(store.row(&id).await.expires_in(), None, "a lease renewed for ever must be stored without an end");
-    let lease = renewed(store.prolong(owner, &id, minute()).await, "a lease without an end must be renewable");
-    assert_ne!(lease.expires_at_us, NEVER_US, "a lease without an end must get one by a renewal with a TTL");
+    let lease = renewed(store.prolong(owner, &id, Ttl::NEVER).await, "a lease must be renewable forever");
+    assert_eq!(lease.expires_at_us, NEVER_US, "a lease renewed forever must be returned without an end");
+    assert_eq!(store.row(&id).await.expires_in(), None, "a lease renewed forever must be stored without an end");
+}
+
+pub(crate) async fn a_lease_without_an_end_keeps_none(store: &Subject) {
+    let (granted_so, renewed_so) = (store.id("granted"), store.id("renewed"));
+    let (owner, _) = store.grant(&granted_so, Ttl::NEVER).await;
+    let (other, _) = store.grant(&renewed_so, minute()).await;
+    renewed(store.prolong(other, &renewed_so, Ttl::NEVER).await, "a lease must be renewable forever");
+    for (owner, id) in [(owner, granted_so), (other, renewed_so)] {
+        let lease = renewed(store.prolong(owner, &id, minute()).await, "a lease without an end must be renewable");
+        assert_eq!(lease.expires_at_us, NEVER_US, "a lease without an end must not get one by a renewal");
+        let lease = granted(store.ask_as(owner, &id, minute()).await, "an owner must get its own lease back");
+        assert_eq!(lease.expires_at_us, NEVER_US, "a lease without an end must not get one by a repeated insert");
+    }
 }
 
 pub(crate) async fn a_renewed_lease_is_not_taken_over(store: &Subject) {
