@@ -1,4 +1,4 @@
-use db_mutex_core::{DeleteBy, DeleteRequest, Deleted, LockState, LockStore, StoreError};
+use db_mutex_core::{DeleteBy, DeleteRequest, Deleted, LockRow, LockState, LockStore, StoreError};
 
 use crate::fault::Fault;
 use crate::saboteur::Saboteur;
@@ -6,7 +6,7 @@ use crate::saboteur::Saboteur;
 pub(crate) async fn delete(store: &Saboteur, request: &DeleteRequest) -> Result<Deleted, StoreError> {
     let row = store.row(&request.lock_id).await?;
     let state = row.as_ref().map(|row| row.state());
-    let by_force = request.by == DeleteBy::Force;
+    let by_force = matches!(request.by, DeleteBy::Fence(_));
     let mut request = request.clone();
 
     match store.fault {
@@ -25,6 +25,9 @@ pub(crate) async fn delete(store: &Saboteur, request: &DeleteRequest) -> Result<
                 request.hold_at_least += row.acquired_ago();
             }
         }
+        Fault::ForceGoesById if by_force => {
+            request.by = row.as_ref().map_or(request.by, |row| DeleteBy::Fence(row.fence));
+        }
         Fault::ForceIsIgnored if by_force => return Ok(Deleted::NotHeld),
         Fault::ForceIsIgnoredForTheResting if by_force && state == Some(LockState::Resting) => {
             return Ok(Deleted::NotHeld);
@@ -32,14 +35,32 @@ pub(crate) async fn delete(store: &Saboteur, request: &DeleteRequest) -> Result<
         _ => {}
     }
 
-    let answer = store.inner.delete(&request).await?;
-    if let (Deleted::Released, Some(row)) = (answer, row) {
+    let answer = store.inner.delete(&request).await;
+    let answer = store.after_waiting(answer).await?;
+    if let (Deleted::Released, Some(row)) = (answer, &row) {
+        after_release(store, &request, row);
         let restarts = if by_force { Fault::FenceRestartsAfterForce } else { Fault::FenceRestartsAfterRelease };
         store.restart_fence_if(restarts, &request.lock_id, row.fence);
     }
     Ok(match store.fault {
         Fault::DeleteSaysReleasedAlways if !by_force => Deleted::Released,
         Fault::ForceSaysReleasedAlways if by_force => Deleted::Released,
+        Fault::RepeatedDeleteSaysNotHeld if answer == Deleted::Already => Deleted::NotHeld,
+        Fault::EveryDeleteOfAFreeIdSaysAlready if !by_force && state == Some(LockState::Free) => Deleted::Already,
         _ => answer,
     })
+}
+
+/// The faults that lie in what a release leaves in the row.
+fn after_release(store: &Saboteur, request: &DeleteRequest, before: &LockRow) {
+    let rests = !request.hold_at_least.is_zero();
+    store.inner.change_row(&request.lock_id, |row| match (store.fault, request.by) {
+        (Fault::ForcedOutIsGranted, DeleteBy::Fence(_)) => row.released_by = None,
+        (Fault::ReleaseLeavesItsTime, _) if !rests => row.expires_at_us = before.now_us,
+        (Fault::TtlOfARestIsTheLeases, _) if rests => row.ttl_us = before.ttl_us,
+        (Fault::RestCountsFromTheFuture, DeleteBy::Owner(_)) if rests => {
+            row.expires_at_us = row.acquired_at_us + request.hold_at_least_us();
+        }
+        _ => {}
+    });
 }

@@ -22,7 +22,14 @@ pub(crate) enum Fault {
     RepeatIsRefused,
     RepeatRaisesTheFence,
     RepeatDoesNotProlong,
+    RepeatShortens,
     DroppedInsertIsHalfDone,
+
+    // Tokens that were released.
+    SpentIsGranted,
+    SpentIsHeldUnderASuccessor,
+    SpentIsForgottenByTheSuccessor,
+    ForcedOutIsGranted,
 
     // Fencing tokens.
     FenceRestartsAfterRelease,
@@ -43,12 +50,17 @@ pub(crate) enum Fault {
     ForceIsIgnored,
     ForceIsIgnoredForTheResting,
     ForceSaysReleasedAlways,
+    ForceGoesById,
+    RepeatedDeleteSaysNotHeld,
+    EveryDeleteOfAFreeIdSaysAlready,
+    ReleaseLeavesItsTime,
 
     // Renewing.
     RenewRevivesALostLease,
     RenewAsksForNoOwner,
     RenewCountsFromTheAcquisition,
-    RenewNeverShortens,
+    RenewShortens,
+    RenewGivesNeverAnEnd,
     RenewMakesLeases,
     RenewRaisesTheFence,
 
@@ -57,6 +69,7 @@ pub(crate) enum Fault {
     PurgeIgnoresOlderThan,
     PurgeRemovesNothing,
     PurgeMiscounts,
+    PurgeForgetsTheRelease,
 
     // Ids.
     IdsAreFoldedByCase,
@@ -76,6 +89,22 @@ pub(crate) enum Fault {
     ListShowsTheDeadAsLiving,
     ListIsUnsorted,
     ListHidesTheFree,
+
+    // A clock that was ahead.
+    TtlIsTheLastOne,
+    TtlIsTheFirstOne,
+    TtlOfARestIsTheLeases,
+    ExcessIsShown,
+    ExcessIsIgnored,
+    ExcessEndsByTheOldClock,
+    ExcessHasNoTolerance,
+    NeverIsExcessive,
+    RestCountsFromTheFuture,
+    ReadersEndExcess,
+
+    // Rows that others have locked.
+    LockedRowsAreWaitedFor,
+    BatchFailsAsAWhole,
 
     // Many at once, and waiting.
     ManyAnswerInAnotherOrder,

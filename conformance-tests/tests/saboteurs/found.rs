@@ -1,6 +1,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use db_mutex_conformance::{CASES, run_case};
+use db_mutex_conformance::{CASES, Suite};
 
 use crate::fault::Fault;
 use crate::saboteur::Saboteur;
@@ -13,7 +13,17 @@ fn failure_of(case: &str, fault: Fault) -> Option<String> {
         let handle = if apart { Saboteur::new(fault) } else { database.clone() };
         async move { handle }
     };
-    let panic = catch_unwind(AssertUnwindSafe(|| run_case(case, open))).err()?;
+    let (for_locks, for_shifts) = (open.clone(), open.clone());
+    let suite = Suite::new(open)
+        .lock_row(move |namespace, id| {
+            let opening = for_locks(namespace);
+            async move { opening.await.inner.lock_row(&id) }
+        })
+        .shift_row(move |namespace, id, by| {
+            let opening = for_shifts(namespace);
+            async move { crate::shift(&opening.await.inner, &id, by) }
+        });
+    let panic = catch_unwind(AssertUnwindSafe(|| suite.run(case))).err()?;
     let message = panic.downcast_ref::<String>().cloned();
     Some(message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
 }
@@ -65,11 +75,17 @@ saboteurs! {
     a_store_that_refuses_the_same_owner: RepeatIsRefused by the_same_owner_gets_its_own_lease_back;
     a_store_that_raises_the_fence_for_the_same_owner: RepeatRaisesTheFence by a_repeat_keeps_the_fence;
     a_store_that_does_not_prolong_for_the_same_owner: RepeatDoesNotProlong by a_repeat_counts_the_ttl_anew;
+    a_store_whose_repeats_shorten: RepeatShortens by a_repeat_never_shortens;
     a_store_whose_dropped_insert_is_half_done: DroppedInsertIsHalfDone by a_dropped_insert_is_the_owners_to_delete;
 
+    a_store_that_grants_a_spent_token: SpentIsGranted by an_insert_after_the_release_is_spent, a_resting_id_has_no_owner;
+    a_store_that_says_held_to_a_spent_token: SpentIsHeldUnderASuccessor by a_spent_token_is_refused_under_a_successor;
+    a_store_whose_successors_forget_the_spent_token: SpentIsForgottenByTheSuccessor by
+        a_spent_token_is_refused_under_a_successor, a_spent_token_is_refused_when_the_successor_is_gone;
+    a_store_that_grants_a_forced_out_token: ForcedOutIsGranted by a_forced_out_token_is_spent;
+
     a_store_whose_fence_restarts_after_a_release: FenceRestartsAfterRelease by
-        fence_rises_across_release, fences_of_a_race_rise_in_the_order_of_the_grants,
-        a_repeat_after_release_is_a_new_acquisition;
+        fence_rises_across_release, fences_of_a_race_rise_in_the_order_of_the_grants;
     a_store_whose_fence_restarts_after_an_expiry: FenceRestartsAfterExpiry by
         fence_rises_across_expiry, one_of_many_takes_over_an_expired_lock;
     a_store_whose_fence_restarts_after_force: FenceRestartsAfterForce by fence_rises_across_forced_release;
@@ -84,22 +100,27 @@ saboteurs! {
     a_store_that_says_released_of_an_ended_lease: DeleteOfAnEndedLeaseSaysReleased by
         deleting_an_ended_lease_answers_not_held;
     a_store_that_always_says_released: DeleteSaysReleasedAlways by
-        a_second_delete_answers_not_held, deleting_an_absent_id_answers_not_held, one_of_many_deletes_releases;
+        a_second_delete_answers_already, deleting_an_absent_id_answers_not_held, one_of_many_deletes_releases;
     a_store_that_ignores_hold_at_least: HoldAtLeastIsIgnored by
-        a_fast_job_leaves_its_id_resting, a_resting_id_is_refused, a_resting_id_has_no_owner,
+        a_fast_job_leaves_its_id_resting, a_resting_id_is_refused,
         a_purge_spares_the_resting, a_list_shows_what_is_taken;
     a_store_that_counts_hold_at_least_from_the_release: HoldAtLeastCountsFromTheRelease by
         a_rest_counts_from_the_acquisition, a_slow_job_leaves_no_rest;
     a_store_that_counts_the_rested_as_resting: RestedCountsAsResting by a_rested_id_is_granted;
     a_store_that_ignores_force: ForceIsIgnored by force_releases_whoever_holds, the_forced_out_holder_has_lost;
     a_store_that_ignores_force_on_the_resting: ForceIsIgnoredForTheResting by force_ends_a_rest;
-    a_store_whose_force_always_says_released: ForceSaysReleasedAlways by forcing_a_free_id_answers_not_held;
+    a_store_whose_force_always_says_released: ForceSaysReleasedAlways by forcing_a_free_id_releases_nothing;
+    a_store_that_forces_by_id: ForceGoesById by a_forced_delete_spares_the_successor;
+    a_store_that_takes_a_repeated_delete_for_a_lost_lock: RepeatedDeleteSaysNotHeld by a_second_delete_answers_already;
+    a_store_that_says_already_to_strangers: EveryDeleteOfAFreeIdSaysAlready by a_stranger_is_never_answered_already;
+    a_store_whose_releases_leave_their_time: ReleaseLeavesItsTime by a_release_leaves_nothing_in_the_future;
 
     a_store_that_revives_a_lost_lease: RenewRevivesALostLease by an_ended_lease_cannot_be_renewed;
     a_store_that_renews_for_everybody: RenewAsksForNoOwner by
         a_stranger_cannot_renew, a_stale_holder_cannot_renew_its_successor, many_renewals_answer_in_their_order;
     a_store_that_renews_from_the_acquisition: RenewCountsFromTheAcquisition by a_renewal_counts_from_now;
-    a_store_that_never_shortens_a_lease: RenewNeverShortens by a_renewal_may_shorten;
+    a_store_whose_renewals_shorten: RenewShortens by a_renewal_never_shortens;
+    a_store_whose_renewals_give_never_an_end: RenewGivesNeverAnEnd by a_lease_without_an_end_keeps_none;
 
     a_store_whose_renewal_makes_leases: RenewMakesLeases by
         a_released_lease_cannot_be_renewed, an_absent_id_cannot_be_renewed;
@@ -109,6 +130,7 @@ saboteurs! {
         a_purge_spares_the_living, a_purge_spares_the_resting, a_purge_spares_what_never_expires;
     a_store_whose_purge_ignores_older_than: PurgeIgnoresOlderThan by a_purge_spares_the_recent;
     a_store_whose_purge_removes_nothing: PurgeRemovesNothing by a_purge_removes_what_is_over;
+    a_store_whose_purge_forgets_the_release: PurgeForgetsTheRelease by a_purge_spares_the_recently_released;
     a_store_whose_purge_miscounts: PurgeMiscounts by a_purge_counts_what_it_removed;
 
     a_store_that_folds_ids_by_case: IdsAreFoldedByCase by ids_differ_by_case;
@@ -131,6 +153,21 @@ saboteurs! {
         an_ended_lease_is_not_listed_as_taken, a_list_shows_what_is_taken;
     a_store_whose_list_is_in_another_order: ListIsUnsorted by a_list_is_in_the_order_of_the_ids;
     a_store_whose_list_of_all_hides_the_free: ListHidesTheFree by a_list_of_all_shows_the_free_too;
+
+    a_store_that_records_the_last_ttl: TtlIsTheLastOne by a_shorter_renewal_keeps_the_longest_ttl;
+    a_store_that_records_the_first_ttl: TtlIsTheFirstOne by a_row_records_its_longest_ttl;
+    a_store_that_records_no_length_of_a_rest: TtlOfARestIsTheLeases by a_rest_records_its_length;
+    a_store_that_shows_an_excess: ExcessIsShown by a_row_from_the_future_shows_no_more_than_its_ttl;
+    a_store_that_leaves_an_excess: ExcessIsIgnored by a_row_from_the_future_ends_within_its_ttl;
+    a_store_that_ends_an_excess_by_the_clock_of_its_beginning: ExcessEndsByTheOldClock by
+        a_row_from_the_future_keeps_what_its_owner_was_told;
+    a_store_that_ends_what_is_hardly_ahead: ExcessHasNoTolerance by a_small_correction_of_the_clock_is_left_alone;
+    a_store_that_takes_never_for_an_excess: NeverIsExcessive by a_lease_without_an_end_is_never_excessive;
+    a_store_whose_rests_count_from_the_future: RestCountsFromTheFuture by a_release_in_the_future_leaves_no_rest;
+    a_store_whose_readers_write: ReadersEndExcess by reading_changes_nothing;
+
+    a_store_that_waits_for_locked_rows: LockedRowsAreWaitedFor by a_locked_row_is_busy_at_once;
+    a_store_whose_batches_fail_as_a_whole: BatchFailsAsAWhole by a_locked_row_leaves_its_batch_alone;
 
     a_store_whose_many_answers_are_in_another_order: ManyAnswerInAnotherOrder by
         many_inserts_answer_in_their_order, many_deletes_answer_in_their_order, many_renewals_answer_in_their_order;

@@ -28,12 +28,12 @@ pub(crate) async fn insert(store: &Saboteur, request: &InsertRequest) -> Result<
             return Ok(Inserted::Held(row.to_holder()));
         }
         (Fault::LiveCountsAsExpired, Some(_)) if !repeated => {
-            store.inner.delete(&DeleteRequest::by_force(request.lock_id.clone())).await?;
+            store.end(&request.lock_id);
         }
         (Fault::TwoWinnersInARace, row) if row.as_ref().is_none_or(|row| !row.is_taken()) => {
             // Checked; and granted only after others have checked too.
             tokio::time::sleep(Duration::from_millis(1)).await;
-            store.inner.delete(&DeleteRequest::by_force(request.lock_id.clone())).await?;
+            store.end(&request.lock_id);
         }
         (Fault::OneLockForAllIds, _) => {
             let all = store.inner.list(&ListFilter::taken()).await?;
@@ -51,7 +51,7 @@ pub(crate) async fn insert(store: &Saboteur, request: &InsertRequest) -> Result<
         }
         (Fault::RepeatIsRefused, Some(row)) if repeated => return Ok(Inserted::Held(row.to_holder())),
         (Fault::RepeatRaisesTheFence, Some(_)) if repeated => {
-            store.inner.delete(&DeleteRequest::by_force(request.lock_id.clone())).await?;
+            store.end(&request.lock_id);
         }
         (Fault::RepeatDoesNotProlong, Some(row)) if repeated => {
             return Ok(Inserted::Granted(Lease::new(row.fence, row.acquired_at_us, row.expires_at_us)));
@@ -71,7 +71,13 @@ pub(crate) async fn insert(store: &Saboteur, request: &InsertRequest) -> Result<
         _ => {}
     }
 
-    let answer = store.inner.insert_if_absent(&request).await?;
+    before_insert(store, &request);
+    if let Some(row) = excess_of(store, &request).await? {
+        return Ok(Inserted::Held(row.to_holder()));
+    }
+    let before = store.row(&request.lock_id).await?;
+    let answer = store.inner.insert_if_absent(&request).await;
+    let answer = after_insert(store, &request, before.filter(|_| repeated), store.after_waiting(answer).await?);
     let Inserted::Held(mut holder) = answer else { return Ok(answer) };
     match store.fault {
         Fault::RefusalHidesTheHolder => holder.holder = HolderText::new("").expect("no text is a valid text"),
@@ -84,6 +90,55 @@ pub(crate) async fn insert(store: &Saboteur, request: &InsertRequest) -> Result<
         _ => {}
     }
     Ok(Inserted::Held(holder))
+}
+
+/// The faults that lie in what a row still says of its last owner.
+fn before_insert(store: &Saboteur, request: &InsertRequest) {
+    store.inner.change_row(&request.lock_id, |row| match store.fault {
+        Fault::SpentIsGranted if row.owner.is_none() => row.released_by = None,
+        Fault::SpentIsHeldUnderASuccessor if row.owner.is_some() => row.released_by = None,
+        Fault::NeverIsExcessive if row.owner != Some(request.owner) && row.expires_at_us == NEVER_US => {
+            row.expires_at_us = row.acquired_at_us + 60_000_000;
+        }
+        _ => {}
+    });
+}
+
+/// The faults that lie in the treatment of a row from the future: the row to refuse the request with.
+async fn excess_of(store: &Saboteur, request: &InsertRequest) -> Result<Option<LockRow>, StoreError> {
+    let stranger = store.last_owner(&request.lock_id) != Some(request.owner);
+    let row = store.row(&request.lock_id).await?.filter(|row| stranger && row.owned && row.is_taken());
+    let Some(row) = row else { return Ok(None) };
+    let end = row.now_us.saturating_add(row.ttl_us);
+    match store.fault {
+        Fault::ExcessIsIgnored if row.is_excessive() => Ok(Some(row)),
+        Fault::ExcessEndsByTheOldClock if row.is_excessive() => {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            store.inner.change_row(&request.lock_id, |row| row.expires_at_us = end);
+            Ok(Some(row))
+        }
+        Fault::ExcessHasNoTolerance if row.expires_at_us > end => {
+            store.inner.change_row(&request.lock_id, |row| row.expires_at_us = end);
+            Ok(Some(row))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The faults that lie in what an insert leaves in the row; `repeated` is the row before, if it was the owner's already.
+fn after_insert(store: &Saboteur, request: &InsertRequest, repeated: Option<LockRow>, answer: Inserted) -> Inserted {
+    let Inserted::Granted(mut lease) = answer else { return answer };
+    store.inner.change_row(&request.lock_id, |row| match (store.fault, &repeated) {
+        (Fault::SpentIsForgottenByTheSuccessor, _) => row.released_by = None,
+        (Fault::RepeatShortens, Some(before)) => {
+            row.expires_at_us = before.now_us.saturating_add(request.ttl.to_us());
+            lease.expires_at_us = row.expires_at_us;
+        }
+        (Fault::TtlIsTheLastOne, Some(_)) => row.ttl_us = request.ttl.to_us(),
+        (Fault::TtlIsTheFirstOne, Some(before)) => row.ttl_us = before.ttl_us,
+        _ => {}
+    });
+    Inserted::Granted(lease)
 }
 
 fn ttl(duration: Duration) -> Ttl {

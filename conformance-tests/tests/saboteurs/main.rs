@@ -20,7 +20,9 @@ mod saboteur;
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
 
+use db_mutex_core::{LockId, MemoryStore};
 use fault::Fault;
 use saboteur::Saboteur;
 
@@ -31,19 +33,36 @@ fn open(fault: Fault, namespace: String) -> Saboteur {
     databases.entry(namespace).or_insert_with(|| Saboteur::new(fault)).clone()
 }
 
+/// Moves the times of a row, as if the clock had been ahead when it was written.
+fn shift(store: &MemoryStore, id: &LockId, by: Duration) {
+    let by_us = i64::try_from(by.as_micros()).expect("the suite shifts by years at most");
+    store.change_row(id, |row| {
+        row.acquired_at_us += by_us;
+        row.expires_at_us += by_us;
+    });
+}
+
 /// The wrapper alone is not what the cases find.
 mod without_a_fault {
     use super::{Fault, open};
 
-    db_mutex_conformance::suite!(|namespace| async move { open(Fault::None, namespace) });
+    db_mutex_conformance::suite!(
+        |namespace| async move { open(Fault::None, namespace) },
+        lock_row = |namespace, id| async move { open(Fault::None, namespace).inner.lock_row(&id) },
+        shift_row = |namespace, id, by| async move { crate::shift(&open(Fault::None, namespace).inner, &id, by) },
+    );
 }
 
 /// A case that is ignored does not run, or it would fail here; the others find nothing.
 mod with_an_ignored_case {
     use super::{Fault, open};
 
+    const FAULT: Fault = Fault::ForceIsIgnoredForTheResting;
+
     db_mutex_conformance::suite!(
-        |namespace| async move { open(Fault::ForceIsIgnoredForTheResting, namespace) },
+        |namespace| async move { open(FAULT, namespace) },
+        lock_row = |namespace, id| async move { open(FAULT, namespace).inner.lock_row(&id) },
+        shift_row = |namespace, id, by| async move { crate::shift(&open(FAULT, namespace).inner, &id, by) },
         ignore = { force_ends_a_rest: "the store has that fault: it shows that an ignored case does not run" }
     );
 }

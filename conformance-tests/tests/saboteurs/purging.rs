@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use db_mutex_core::{DeleteRequest, ListFilter, LockStore, StoreError};
+use db_mutex_core::{ListFilter, LockStore, StoreError};
 
 use crate::fault::Fault;
 use crate::saboteur::Saboteur;
@@ -10,11 +10,17 @@ pub(crate) async fn purge(store: &Saboteur, older_than: Duration) -> Result<u64,
     let removed = match store.fault {
         Fault::PurgeRemovesTheLiving => {
             for row in &before {
-                store.inner.delete(&DeleteRequest::by_force(row.lock_id.clone())).await?;
+                store.end(&row.lock_id);
             }
             store.inner.purge_expired(older_than).await?
         }
         Fault::PurgeIgnoresOlderThan => store.inner.purge_expired(Duration::ZERO).await?,
+        Fault::PurgeForgetsTheRelease => {
+            for row in &before {
+                store.inner.change_row(&row.lock_id, |row| row.released_at_us = None);
+            }
+            store.inner.purge_expired(older_than).await?
+        }
         Fault::PurgeRemovesNothing => 0,
         _ => store.inner.purge_expired(older_than).await?,
     };

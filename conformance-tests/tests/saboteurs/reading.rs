@@ -1,4 +1,4 @@
-use db_mutex_core::{Fence, HolderText, ListFilter, LockId, LockRow, LockState, LockStore, StoreError};
+use db_mutex_core::{Fence, HolderText, ListFilter, LockId, LockRow, LockState, LockStore, NEVER_US, StoreError};
 
 use crate::fault::Fault;
 use crate::saboteur::Saboteur;
@@ -14,6 +14,9 @@ pub(crate) async fn find(store: &Saboteur, id: &LockId) -> Result<Option<LockRow
             }
         }
         _ => {}
+    }
+    if let Some(row) = row.as_ref().filter(|row| store.fault == Fault::ReadersEndExcess && row.is_excessive()) {
+        store.inner.change_row(id, |stored| stored.expires_at_us = row.now_us + row.ttl_us);
     }
     Ok(row.map(|row| shown(store, row)))
 }
@@ -36,6 +39,9 @@ pub(crate) async fn list(store: &Saboteur, filter: &ListFilter) -> Result<Vec<Lo
 
 fn shown(store: &Saboteur, mut row: LockRow) -> LockRow {
     row.fence = store.shown_fence(&row.lock_id, row.fence);
+    if store.fault == Fault::ExcessIsShown {
+        row.ttl_us = NEVER_US;
+    }
     if store.fault == Fault::EndedReadsAsReleased && row.state() == LockState::Expired {
         row.owned = false;
         row.released_at_us = Some(row.expires_at_us);

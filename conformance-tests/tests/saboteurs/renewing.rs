@@ -1,5 +1,5 @@
 use db_mutex_core::{
-    DeleteRequest, HolderText, InsertRequest, Inserted, LockState, LockStore, RenewRequest, Renewed, StoreError, Ttl,
+    HolderText, InsertRequest, Inserted, LockState, LockStore, NEVER_US, RenewRequest, Renewed, StoreError, Ttl,
 };
 
 use crate::fault::Fault;
@@ -21,26 +21,33 @@ pub(crate) async fn renew(store: &Saboteur, request: &RenewRequest) -> Result<Re
         (Fault::RenewAsksForNoOwner, _) => {
             request.owner = store.last_owner(&request.lock_id).unwrap_or(request.owner);
         }
-        (Fault::RenewCountsFromTheAcquisition, Some(row)) => {
-            let left = request.ttl.duration().map(|ttl| ttl.saturating_sub(row.acquired_ago()).max(Ttl::MIN));
-            request.ttl = left.map_or(Ttl::NEVER, |left| Ttl::new(left).expect("a shorter TTL is valid"));
-        }
         (Fault::NeverIsAnHour, _) if request.ttl == Ttl::NEVER => {
             request.ttl = Ttl::new(crate::inserting::HOUR).expect("an hour is a valid TTL");
-        }
-        (Fault::RenewNeverShortens, Some(row)) => {
-            if let (Some(asked), Some(left)) = (request.ttl.duration(), row.expires_in()) {
-                request.ttl = Ttl::new(asked.max(left)).expect("what is left of a TTL is valid");
-            }
         }
         _ => {}
     }
 
-    let answer = store.inner.renew(&request).await?;
+    let answer = store.inner.renew(&request).await;
+    let mut answer = store.after_waiting(answer).await?;
+    if let (Renewed::Renewed(lease), Some(before)) = (&mut answer, &row) {
+        let end = before.now_us.saturating_add(request.ttl.to_us());
+        store.inner.change_row(&request.lock_id, |row| match store.fault {
+            Fault::RenewShortens if before.expires_at_us != NEVER_US => row.expires_at_us = end,
+            Fault::RenewGivesNeverAnEnd if before.expires_at_us == NEVER_US => row.expires_at_us = end,
+            Fault::RenewCountsFromTheAcquisition => row.expires_at_us = end - before.now_us + row.acquired_at_us,
+            Fault::TtlIsTheLastOne => row.ttl_us = request.ttl.to_us(),
+            Fault::TtlIsTheFirstOne => row.ttl_us = before.ttl_us,
+            _ => {}
+        });
+        lease.expires_at_us = store.row(&request.lock_id).await?.map_or(end, |row| row.expires_at_us);
+    }
     let anew = match (store.fault, &answer) {
-        (Fault::RenewMakesLeases, Renewed::NotHeld) => true,
+        (Fault::RenewMakesLeases, Renewed::NotHeld) => {
+            store.inner.change_row(&request.lock_id, |row| row.released_by = None);
+            true
+        }
         (Fault::RenewRaisesTheFence, Renewed::Renewed(_)) => {
-            store.inner.delete(&DeleteRequest::by_force(request.lock_id.clone())).await?;
+            store.end(&request.lock_id);
             true
         }
         _ => false,

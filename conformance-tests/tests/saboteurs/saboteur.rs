@@ -62,6 +62,14 @@ impl Saboteur {
         lease
     }
 
+    /// Ends the acquisition of an id without a trace, whoever has it.
+    pub(crate) fn end(&self, id: &LockId) {
+        self.inner.change_row(id, |row| {
+            (row.owner, row.released_by, row.expires_at_us) = (None, None, 0);
+            row.released_at_us = Some(row.acquired_at_us);
+        });
+    }
+
     pub(crate) async fn row(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
         self.inner.find(id).await
     }
@@ -81,6 +89,7 @@ impl LockStore for Saboteur {
                 holder.fence = self.shown_fence(&request.lock_id, holder.fence);
                 Inserted::Held(holder)
             }
+            other => other,
         })
     }
 
@@ -95,7 +104,7 @@ impl LockStore for Saboteur {
         request.lock_id = ids::stored(self.fault, &request.lock_id);
         Ok(match renewing::renew(self, &request).await? {
             Renewed::Renewed(lease) => Renewed::Renewed(self.shown_lease(&request.lock_id, lease)),
-            Renewed::NotHeld => Renewed::NotHeld,
+            other => other,
         })
     }
 
@@ -111,31 +120,37 @@ impl LockStore for Saboteur {
         reading::list(self, filter).await
     }
 
-    async fn insert_many(&self, requests: &[InsertRequest]) -> Result<Vec<Inserted>, StoreError> {
-        self.bounded(requests.len())?;
+    async fn insert_many(&self, requests: &[InsertRequest]) -> Vec<Result<Inserted, StoreError>> {
+        if let Err(error) = self.bounded(requests.len()) {
+            return error.for_all(requests.len().max(1));
+        }
         let mut answers = Vec::new();
         for request in requests {
-            answers.push(self.insert_if_absent(request).await?);
+            answers.push(self.insert_if_absent(request).await);
         }
-        Ok(self.ordered(answers))
+        self.ordered(answers)
     }
 
-    async fn delete_many(&self, requests: &[DeleteRequest]) -> Result<Vec<Deleted>, StoreError> {
-        self.bounded(requests.len())?;
+    async fn delete_many(&self, requests: &[DeleteRequest]) -> Vec<Result<Deleted, StoreError>> {
+        if let Err(error) = self.bounded(requests.len()) {
+            return error.for_all(requests.len().max(1));
+        }
         let mut answers = Vec::new();
         for request in requests {
-            answers.push(self.delete(request).await?);
+            answers.push(self.delete(request).await);
         }
-        Ok(self.ordered(answers))
+        self.ordered(answers)
     }
 
-    async fn renew_many(&self, requests: &[RenewRequest]) -> Result<Vec<Renewed>, StoreError> {
-        self.bounded(requests.len())?;
+    async fn renew_many(&self, requests: &[RenewRequest]) -> Vec<Result<Renewed, StoreError>> {
+        if let Err(error) = self.bounded(requests.len()) {
+            return error.for_all(requests.len().max(1));
+        }
         let mut answers = Vec::new();
         for request in requests {
-            answers.push(self.renew(request).await?);
+            answers.push(self.renew(request).await);
         }
-        Ok(self.ordered(answers))
+        self.ordered(answers)
     }
 
     async fn wait_for_release(&self, id: &LockId, at_most: Duration) -> Result<(), StoreError> {
@@ -155,10 +170,22 @@ impl Saboteur {
         Ok(())
     }
 
-    fn ordered<T>(&self, mut answers: Vec<T>) -> Vec<T> {
+    fn ordered<T>(&self, mut answers: Vec<Result<T, StoreError>>) -> Vec<Result<T, StoreError>> {
         if self.fault == Fault::ManyAnswerInAnotherOrder {
             answers.reverse();
         }
-        answers
+        let failure = answers.iter().find_map(|answer| answer.as_ref().err().cloned());
+        match failure {
+            Some(error) if self.fault == Fault::BatchFailsAsAWhole => error.for_all(answers.len()),
+            _ => answers,
+        }
+    }
+
+    /// The answer of the memory store; with the fault, what met a locked row has waited for it.
+    pub(crate) async fn after_waiting<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if answer.is_err() && self.fault == Fault::LockedRowsAreWaitedFor {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        answer
     }
 }
