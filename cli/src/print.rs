@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use comfy_table::{Table, presets};
-use db_mutex::{LockRow, LockState, NEVER_US};
+use db_mutex::{LockRow, LockState};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -77,21 +77,21 @@ pub(crate) fn table(rows: &[LockRow]) -> String {
 /// One lock, one fact a line.
 pub(crate) fn facts(row: &LockRow) -> String {
     let state = row.state();
-    let at = |us: i64| if us == NEVER_US { "never".to_owned() } else { timestamp(us) };
+    let ends = row.ends_at_us().map_or_else(|| "never".to_owned(), timestamp);
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     let who = if state == LockState::Held { "holder" } else { "last holder" };
     table.add_row(["lock", row.lock_id.as_str()]);
     table.add_row(["state", &format!("{} ({})", state.as_str(), until(row))]);
     table.add_row([who, row.holder.as_str()]);
-    table.add_row(["acquired", &format!("{} ({} ago)", at(row.acquired_at_us), span(row.acquired_ago()))]);
+    table.add_row(["acquired", &format!("{} ({} ago)", timestamp(row.acquired_at_us), span(row.acquired_ago()))]);
     if let Some(released) = row.released_at_us {
-        table.add_row(["released", &at(released)]);
+        table.add_row(["released", &timestamp(released)]);
     }
     match state {
-        LockState::Held => table.add_row(["expires", &at(row.expires_at_us)]),
-        LockState::Expired => table.add_row(["expired", &at(row.expires_at_us)]),
-        LockState::Resting => table.add_row(["rests until", &at(row.expires_at_us)]),
+        LockState::Held => table.add_row(["expires", &ends]),
+        LockState::Expired => table.add_row(["expired", &ends]),
+        LockState::Resting => table.add_row(["rests until", &ends]),
         LockState::Free => &mut table,
     };
     table.add_row(["held for", &span(row.held_for())]);
@@ -104,7 +104,7 @@ fn trim_lines(text: &str) -> String {
 }
 
 /// A lock for machines. Times are RFC 3339 in UTC by the database's clock, durations whole milliseconds; `null` where
-/// there is no such time: a lock that never expires, one that was not released.
+/// there is no such time: a lock that never expires, one that was not released, or one that was released without a rest.
 pub(crate) fn to_json(row: &LockRow) -> Value {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     json!({
@@ -114,7 +114,7 @@ pub(crate) fn to_json(row: &LockRow) -> Value {
         "fence": row.fence.get(),
         "acquired_at": timestamp(row.acquired_at_us),
         "released_at": row.released_at_us.map(timestamp),
-        "expires_at": (row.expires_at_us != NEVER_US).then(|| timestamp(row.expires_at_us)),
+        "expires_at": row.ends_at_us().map(timestamp),
         "held_for_ms": millis(row.held_for()),
         "expires_in_ms": row.expires_in().map(millis),
     })

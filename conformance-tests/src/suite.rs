@@ -7,16 +7,18 @@ use db_mutex_core::{LockId, LockStore};
 
 use crate::CASES;
 
-pub(crate) type Opening = Pin<Box<dyn Future<Output = Arc<dyn LockStore>> + Send>>;
-/// What a hook returns: a row is locked until it is dropped.
-pub(crate) type Hooked = Pin<Box<dyn Future<Output = Box<dyn Send>> + Send>>;
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Open = dyn Fn(String) -> Boxed<Arc<dyn LockStore>> + Send + Sync;
+/// The row is locked until what it returns is dropped.
+type LockRow = dyn Fn(String, LockId) -> Boxed<Box<dyn Send>> + Send + Sync;
+type ShiftRow = dyn Fn(String, LockId, Duration) -> Boxed<()> + Send + Sync;
 
 /// The store under test, and what the cases can do to its rows from outside: what [`suite!`](crate::suite) is made from.
 #[derive(Clone)]
 pub struct Suite {
-    pub(crate) open: Arc<dyn Fn(String) -> Opening + Send + Sync>,
-    pub(crate) lock_row: Option<Arc<dyn Fn(String, LockId) -> Hooked + Send + Sync>>,
-    pub(crate) shift_row: Option<Arc<dyn Fn(String, LockId, Duration) -> Hooked + Send + Sync>>,
+    pub(crate) open: Arc<Open>,
+    pub(crate) lock_row: Option<Arc<LockRow>>,
+    pub(crate) shift_row: Option<Arc<ShiftRow>>,
 }
 
 impl Suite {
@@ -27,7 +29,7 @@ impl Suite {
         Fut: Future<Output = S> + Send + 'static,
         S: LockStore,
     {
-        let open = move |namespace| -> Opening {
+        let open = move |namespace| -> Boxed<Arc<dyn LockStore>> {
             let opening = factory(namespace);
             Box::pin(async move { Arc::new(opening.await) as Arc<dyn LockStore> })
         };
@@ -56,10 +58,7 @@ impl Suite {
         F: Fn(String, LockId, Duration) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.shift_row = Some(Arc::new(move |namespace, id, by| {
-            let shifting = shift_row(namespace, id, by);
-            Box::pin(async move { Box::new(shifting.await) as Box<dyn Send> })
-        }));
+        self.shift_row = Some(Arc::new(move |namespace, id, by| Box::pin(shift_row(namespace, id, by))));
         self
     }
 

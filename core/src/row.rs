@@ -209,6 +209,13 @@ impl LockRow {
         (left != NEVER_US).then(|| span(0, left))
     }
 
+    /// When the lease or the rest ends or ended, as readers show it: like [`expires_in`](Self::expires_in), no later than the
+    /// longest TTL from now. `None` if never, and for a lock that was released without a rest.
+    pub fn ends_at_us(&self) -> Option<i64> {
+        let latest = self.now_us.saturating_add(self.ttl_us);
+        (self.expires_at_us != 0 && self.expires_at_us != NEVER_US).then(|| self.expires_at_us.min(latest))
+    }
+
     /// Whether the row stays taken for so long that the store's clock must have been ahead when it was written; see the
     /// [contract](crate::LockStore#clock).
     pub fn is_excessive(&self) -> bool {
@@ -292,6 +299,7 @@ mod tests {
         let mut ahead = row(true, 3_000_000 + 60_000_000);
         ahead.ttl_us = 5_000_000;
         assert_eq!(ahead.expires_in(), Some(Duration::from_secs(5)));
+        assert_eq!(ahead.ends_at_us(), Some(8_000_000));
         ahead.ttl_us = NEVER_US;
         assert_eq!(ahead.expires_in(), Some(Duration::from_secs(60)));
     }
