@@ -12,7 +12,7 @@ fn here(path: &str) -> PathBuf {
 
 /// The documentation of the contract, a line each.
 fn contract() -> Vec<String> {
-    let source = fs::read_to_string(here("../core/src/store.rs")).expect("the contract stands beside the suite");
+    let source = fs::read_to_string(here("../core/src/store/mod.rs")).expect("the contract stands beside the suite");
     source.lines().filter_map(|line| line.trim_start().strip_prefix("///")).map(|doc| doc.trim().to_owned()).collect()
 }
 
@@ -49,9 +49,9 @@ fn the_contract_names_exactly_the_cases() {
     let named: BTreeSet<String> = cases_of_rules().into_values().flatten().collect();
     let cases: BTreeSet<String> = CASES.iter().map(|case| case.name.to_owned()).collect();
     let missing: Vec<_> = named.difference(&cases).collect();
-    assert!(missing.is_empty(), "core/src/store.rs names cases that the suite does not have: {missing:?}");
+    assert!(missing.is_empty(), "core/src/store/mod.rs names cases that the suite does not have: {missing:?}");
     let unnamed: Vec<_> = cases.difference(&named).collect();
-    assert!(unnamed.is_empty(), "the suite has cases that core/src/store.rs names nowhere: {unnamed:?}");
+    assert!(unnamed.is_empty(), "the suite has cases that core/src/store/mod.rs names nowhere: {unnamed:?}");
 }
 
 #[test]

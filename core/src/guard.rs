@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::busy::WhileBusy;
-use crate::holding::Holding;
+use crate::engine::busy::WhileBusy;
+use crate::engine::holding::Holding;
+use crate::engine::telemetry;
 use crate::{
     DbMutex, DeleteRequest, Deleted, Error, Fence, Invalid, Lease, LockId, LostReason, OwnerToken, RenewRequest,
-    Renewed, StoreError, StoreErrorKind, Ttl, telemetry,
+    Renewed, StoreError, StoreErrorKind, Ttl,
 };
 
 /// How long a request of a guard is repeated while its row is locked.

@@ -2,13 +2,14 @@ use std::time::Duration;
 
 use tracing::Instrument;
 
-use crate::attempts::{Attempts, Options};
+use crate::acquire::{Attempts, Options, mint};
+use crate::engine::backoff::Patience;
+use crate::engine::queue::Place;
+use crate::engine::telemetry;
 use crate::mutex::check_hold_at_least;
-use crate::queue::Place;
-use crate::waiting::Patience;
 use crate::{
     DbMutex, Error, Guard, HolderText, InsertRequest, Invalid, LockId, OwnerToken, StoreError, StoreErrorKind, Ttl,
-    WaitLimit, telemetry,
+    WaitLimit,
 };
 
 /// One lock of a [`DbMutex`], with its options: what [`DbMutex::lock`] answers.
@@ -246,7 +247,7 @@ impl Lock {
     fn attempts(&self) -> Result<Attempts, Error> {
         // What is not valid is told before anything is asked of the operating system.
         let lock_id = self.lock_id.clone()?;
-        self.attempts_of(OwnerToken::mint().map_err(|error| Error::store(&lock_id, "acquire", error))?)
+        self.attempts_of(mint().map_err(|error| Error::store(&lock_id, "acquire", error))?)
     }
 
     fn attempts_of(&self, owner: OwnerToken) -> Result<Attempts, Error> {

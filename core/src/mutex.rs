@@ -2,13 +2,14 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::busy::WhileBusy;
-use crate::queue::Queue;
-use crate::releaser::Releaser;
-use crate::renewal::Renewal;
+use crate::engine::busy::WhileBusy;
+use crate::engine::queue::Queue;
+use crate::engine::releaser::Releaser;
+use crate::engine::renewal::Renewal;
+use crate::engine::telemetry;
 use crate::{
     Clock, DeleteRequest, Deleted, Error, Guard, HolderText, Invalid, ListFilter, Lock, LockId, LockRow, LockStore,
-    StoreError, SystemClock, Ttl, WaitLimit, telemetry,
+    StoreError, SystemClock, Ttl, WaitLimit,
 };
 
 /// The environment variable that sets the TTL of a mutex which is not told one: a number of seconds, or `none`.

@@ -1,12 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::busy::WhileBusy;
-use crate::deadline::Deadline;
-use crate::holding::Holding;
+use crate::engine::busy::WhileBusy;
+use crate::engine::deadline::Deadline;
+use crate::engine::holding::Holding;
+use crate::engine::telemetry;
 use crate::{
     DbMutex, DeleteRequest, Error, Guard, Holder, InsertRequest, Inserted, Lease, LockId, OwnerToken, RenewRequest,
-    Renewed, StoreError, StoreErrorKind, Ttl, telemetry,
+    Renewed, StoreError, StoreErrorKind, Ttl,
 };
 
 /// How long an attempt is repeated while its row is locked.
@@ -119,7 +120,7 @@ impl Attempts {
                 }
                 // An attempt whose reply was lost was granted, and an operator has ended it. That token is used up.
                 Ok(Inserted::Spent) => {
-                    self.request.owner = OwnerToken::mint().map_err(|error| self.failed(error))?;
+                    self.request.owner = mint().map_err(|error| self.failed(error))?;
                     continue;
                 }
                 Err(error) => error,
@@ -155,6 +156,13 @@ impl Attempts {
     fn lost(&self) -> Error {
         Error::TimedOut { lock_id: self.lock_id().clone(), output: () }
     }
+}
+
+/// A new owner token, before anything is sent for it.
+pub(crate) fn mint() -> Result<OwnerToken, StoreError> {
+    OwnerToken::mint().map_err(|error| {
+        StoreError::new(StoreErrorKind::Other, "the operating system gave no random numbers").with_source(error)
+    })
 }
 
 impl Drop for Attempts {

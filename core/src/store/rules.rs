@@ -22,7 +22,7 @@
 
 use std::time::Duration;
 
-use crate::{
+use super::{
     DeleteBy, DeleteRequest, Deleted, Fence, HolderText, InsertRequest, Inserted, Lease, LockId, LockRow, OwnerToken,
     RenewRequest, Renewed, Ttl,
 };
@@ -119,7 +119,7 @@ pub fn delete(row: Option<&Row>, request: &DeleteRequest, now_us: i64) -> Outcom
 /// Whether the row stays taken for so long that the store's clock must have been ahead when it was written; see the
 /// [contract](crate::LockStore#clock).
 pub fn is_excessive(row: &Row, now_us: i64) -> bool {
-    crate::row::is_excessive(row.expires_at_us, row.ttl_us, now_us)
+    super::answer::is_excessive(row.expires_at_us, row.ttl_us, now_us)
 }
 
 /// The row to write in place of an [excessive](is_excessive) one, so that it ends within its TTL; `None` if it is not.

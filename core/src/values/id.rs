@@ -2,7 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::Invalid;
+use super::Invalid;
 
 /// Names a lock: 1 to 256 characters, without control characters.
 ///

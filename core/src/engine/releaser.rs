@@ -6,8 +6,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::queue::Queue;
-use crate::{DeleteRequest, LockId, LockStore};
+use crate::engine::queue::Queue;
+use crate::{DeleteRequest, LockId, LockStore, PendingDelete};
 
 /// Deletes what nobody waits for any more: the lock of a dropped guard, the grant of a dropped `acquire`.
 ///
@@ -84,33 +84,14 @@ impl Outstanding {
         let (last, locks) = &mut *lock(&self.locks);
         *last += 1;
         locks.insert(*last, request.lock_id.clone());
-        PendingDelete { request, number: *last, outstanding: Arc::clone(self) }
+        let (number, outstanding) = (*last, Arc::clone(self));
+        PendingDelete::new(request, move |request| outstanding.done(number, &request.lock_id))
     }
-}
 
-/// A delete that somebody has to do, and that nobody waits for: what [`LockStore::delete_soon`] takes.
-///
-/// To drop it says that it was done, or given up.
-#[derive(Debug)]
-#[must_use = "dropping it says that the delete was done"]
-pub struct PendingDelete {
-    request: DeleteRequest,
-    number: u64,
-    outstanding: Arc<Outstanding>,
-}
-
-impl PendingDelete {
-    /// What is to be deleted.
-    pub fn request(&self) -> &DeleteRequest {
-        &self.request
-    }
-}
-
-impl Drop for PendingDelete {
-    fn drop(&mut self) {
-        lock(&self.outstanding.locks).1.remove(&self.number);
-        self.outstanding.changed.notify_waiters();
-        self.outstanding.queue.released(&self.request.lock_id);
+    fn done(&self, number: u64, lock_id: &LockId) {
+        lock(&self.locks).1.remove(&number);
+        self.changed.notify_waiters();
+        self.queue.released(lock_id);
     }
 }
 

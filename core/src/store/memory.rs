@@ -4,11 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
-use crate::rules::{self, Outcome, Row};
-use crate::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, ManualClock,
-    PendingDelete, RenewRequest, Renewed, StoreError, StoreErrorKind,
+use super::rules::{self, Outcome, Row};
+use super::{
+    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, PendingDelete,
+    RenewRequest, Renewed, StoreError, StoreErrorKind,
 };
+use crate::values::ManualClock;
 
 /// Keeps locks in memory: the reference for other stores, and a store for your own tests.
 ///

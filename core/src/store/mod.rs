@@ -1,12 +1,30 @@
+//! The contract between the mutex and a database: requests, answers, errors, and the rules that connect them.
+//!
+//! Architecture invariant: nothing in here depends on what is built on it, only on [`values`](crate::values).
+
+mod answer;
+mod error;
+mod forward;
+mod in_flight;
+mod limits;
+mod memory;
+mod pending;
+mod request;
+pub mod rules;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
-use async_trait::async_trait;
+pub use async_trait::async_trait;
 
-use crate::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, PendingDelete, RenewRequest,
-    Renewed, StoreError,
-};
+pub use crate::values::{Fence, HolderText, LockId, NEVER_US, OwnerToken, Ttl};
+pub use answer::{Deleted, Holder, Inserted, Lease, LockRow, LockState, Renewed};
+pub use error::{StoreError, StoreErrorKind};
+pub use in_flight::{InFlight, InFlightInserts};
+pub use limits::Limits;
+pub use memory::{MemoryStore, RowLock};
+pub use pending::PendingDelete;
+pub use request::{DeleteBy, DeleteRequest, InsertRequest, ListFilter, RenewRequest};
 
 /// A table of locks in a database: the contract that everything else here is built on.
 ///

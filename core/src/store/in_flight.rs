@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::OwnerToken;
+use super::OwnerToken;
 
 /// Keeps a delete behind the insert of the same owner that is still on its way: for stores whose requests run on many
 /// connections.

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::Invalid;
+use super::Invalid;
 
 /// Says to people who holds a lock: free text of at most 256 characters, without control characters.
 ///

@@ -1,28 +1,9 @@
-use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long to wait for a lock that somebody else holds.
-///
-/// The default is not to wait: a periodic job that finds the previous run at work has nothing to do. A limit is about
-/// waiting for the lock only; how long a single request to the store may take is the store's own setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum WaitLimit {
-    /// Ask once.
-    #[default]
-    No,
-    /// Ask until this much time has passed.
-    AtMost(Duration),
-    /// Ask until the lock is granted.
-    Forever,
-}
-
-impl From<Duration> for WaitLimit {
-    fn from(limit: Duration) -> Self {
-        Self::AtMost(limit)
-    }
-}
+use crate::WaitLimit;
+use crate::engine::jitter::random_between;
 
 /// When a waiter asks again: soon at first, then ever more rarely, at random within bounds so that many waiters do not
 /// ask in step, and just after the holder's lease can end.
@@ -70,36 +51,6 @@ impl Patience {
         };
         Some(pause.max(Self::FLOOR).min(left.unwrap_or(Duration::MAX)))
     }
-}
-
-/// A random number, or the middle where the operating system has none to give.
-pub(crate) fn random_between(low: f64, high: f64) -> f64 {
-    let random = match REPEATED.get() {
-        Some(state) => Ok(next_repeated(state)),
-        None => getrandom::u32(),
-    };
-    let unit = random.map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
-    low + (high - low) * unit
-}
-
-thread_local! {
-    static REPEATED: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
-/// Takes the jitter of this thread from `seed` and no longer from the operating system: for simulations, which have to
-/// take the same course again.
-#[doc(hidden)]
-pub fn repeat_jitter(seed: u64) {
-    REPEATED.set(Some(seed));
-}
-
-/// One step of [SplitMix64](https://prng.di.unimi.it/splitmix64.c), of which the upper half is enough.
-fn next_repeated(state: u64) -> u32 {
-    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    REPEATED.set(Some(state));
-    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::waiting::random_between;
+use crate::engine::jitter::random_between;
 use crate::{StoreError, StoreErrorKind};
 
 /// Repeats a request that the store could not decide because the row was locked: after 2 ms, doubling to 50 ms.

@@ -1,6 +1,4 @@
-use std::fmt;
-
-use crate::{StoreError, StoreErrorKind};
+use std::{fmt, io};
 
 /// Proves who holds a lock: 128 random bits, minted for each acquisition *before* its request is sent.
 ///
@@ -14,11 +12,9 @@ impl OwnerToken {
     ///
     /// # Errors
     /// When the operating system has none to give, which happens at most early at boot.
-    pub fn mint() -> Result<Self, StoreError> {
+    pub fn mint() -> io::Result<Self> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(|error| {
-            StoreError::new(StoreErrorKind::Other, "the operating system gave no random numbers").with_source(error)
-        })?;
+        getrandom::fill(&mut bytes)?;
         Ok(Self(bytes))
     }
 

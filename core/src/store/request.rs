@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Fence, HolderText, LockId, OwnerToken, Ttl};
+use super::{Fence, HolderText, LockId, OwnerToken, Ttl};
 
 /// Asks for a lock: [`LockStore::insert_if_absent`](crate::LockStore::insert_if_absent).
 #[derive(Debug, Clone)]

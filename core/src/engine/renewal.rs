@@ -7,9 +7,10 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::holding::Holding;
-use crate::waiting::random_between;
-use crate::{Clock, LockRow, LockStore, LostReason, RenewRequest, Renewed, StoreError, StoreErrorKind, telemetry};
+use crate::engine::holding::Holding;
+use crate::engine::jitter::random_between;
+use crate::engine::telemetry;
+use crate::{Clock, LockRow, LockStore, LostReason, RenewRequest, Renewed, StoreError, StoreErrorKind};
 
 /// Renews leases, and says in time when one is lost: one task for all guards of a mutex.
 ///

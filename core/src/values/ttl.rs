@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Invalid, NEVER_US};
+use super::{Invalid, NEVER_US};
 
 /// How long a lease lasts without being renewed: 100 ms to 365 days, or for ever.
 ///

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::Invalid;
+use super::Invalid;
 
 /// Names the table of a store: 1 to 50 ASCII letters, digits and `_`, not beginning with a digit.
 ///

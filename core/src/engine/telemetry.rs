@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::holding::Holding;
+use crate::engine::holding::Holding;
 use crate::{Holder, LockId, LostReason, StoreError};
 
 /// Counts an event, adds to a gauge, or notes a duration; does nothing without the feature.

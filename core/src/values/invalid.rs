@@ -1,0 +1,69 @@
+use std::time::Duration;
+
+use thiserror::Error as ThisError;
+
+/// An invalid argument, and what would be valid instead.
+#[derive(Debug, Clone, PartialEq, Eq, ThisError)]
+#[non_exhaustive]
+pub enum Invalid {
+    /// A lock id.
+    #[error("lock id {id:?} is not valid: {reason}")]
+    LockId {
+        /// The id, cut to its first 40 characters.
+        id: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A TTL.
+    #[error("ttl {value} is {reason}; give 100ms to 365 days, or never")]
+    Ttl {
+        /// The value.
+        value: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The text about the holder.
+    #[error("holder text is not valid: {reason}")]
+    HolderText {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A "hold at least".
+    #[error("hold-at-least {hold_at_least:?} is longer than the ttl {ttl}; make it shorter, or the ttl longer")]
+    HoldAtLeast {
+        /// The value.
+        hold_at_least: Duration,
+        /// The TTL that it has to fit in.
+        ttl: super::Ttl,
+    },
+    /// An environment variable.
+    #[error("environment variable {variable} is {value:?}: {reason}")]
+    Environment {
+        /// Its name.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A URL. The URL itself is not repeated, for it may have a password in it.
+    #[error("database url is not valid: {reason}")]
+    Url {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The name of a table.
+    #[error("table name {name:?} is not valid: {reason}")]
+    Table {
+        /// The name.
+        name: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+}
+
+impl From<std::convert::Infallible> for Invalid {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
