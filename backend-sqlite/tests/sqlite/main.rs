@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod database;
+mod model;
 mod opening;
 mod traps;
 mod verify;
