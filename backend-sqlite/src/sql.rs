@@ -102,10 +102,10 @@ impl Sql {
                 "SELECT 1 FROM \"{table}\" WHERE lock_id = ?1 AND fence = ?2 AND owner IS NULL"
             ),
 
-            // Without its row an id starts again at the clock: only a fence behind the clock may go.
+            // Without its row an id starts again at the clock: only a fence that is as far behind the clock may go.
             purge: format!(
                 "DELETE FROM \"{table}\"
-                 WHERE max(expires_at, ifnull(released_at, 0)) <= {NOW} - ?1 AND fence < {NOW}"
+                 WHERE max(expires_at, ifnull(released_at, 0)) <= {NOW} - ?1 AND fence < {NOW} - ?1"
             ),
 
             find: format!("{row} WHERE lock_id = ?1"),

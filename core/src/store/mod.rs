@@ -177,8 +177,9 @@ pub trait LockStore: Debug + Send + Sync + 'static {
     ///
     /// - **purge 1** It MUST spare what is taken: held, resting, or never expiring.
     /// - **purge 2** It MUST spare what became free later, and MUST remove and count the rest.
-    /// - **purge 3** It MUST spare a row whose removal could let a fencing token go backwards: one whose token is not behind
-    ///   the store's clock.
+    /// - **purge 3** It MUST spare a row whose removal could let a fencing token go backwards: one whose token is not more than
+    ///   `older_than` behind the store's clock. So tokens rise across a purge unless the clock is set back by more than that
+    ///   afterwards, or an insert that began so long before it takes effect.
     ///
     /// # Errors
     /// If the store cannot determine the outcome; see [Errors](#errors).

@@ -132,10 +132,12 @@ pub fn end_excess(row: &Row, now_us: i64) -> Option<Row> {
 
 /// Whether [`LockStore::purge_expired`](crate::LockStore::purge_expired) removes the row.
 ///
-/// A row whose fencing token is not behind the clock stays, because without its row an id starts again at the clock.
+/// Without its row an id starts again at the clock. So a row stays whose fencing token is not behind the clock by more than
+/// `older_than`: then tokens rise as long as no statement's clock is further behind that of the purge, because it was read
+/// before or has been set back.
 pub fn is_purgeable(row: &Row, older_than: Duration, now_us: i64) -> bool {
     let limit = now_us.saturating_sub(i64::try_from(older_than.as_micros()).unwrap_or(i64::MAX));
-    row.expires_at_us.max(row.released_at_us.unwrap_or(0)) <= limit && row.fence < now_us
+    row.expires_at_us.max(row.released_at_us.unwrap_or(0)) <= limit && row.fence < limit
 }
 
 impl Row {

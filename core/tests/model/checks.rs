@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use db_mutex_core::rules::Row;
 use db_mutex_core::{DeleteBy, DeleteRequest, Deleted, Inserted, LockId, NEVER_US, Renewed, Ttl};
 
@@ -39,7 +41,7 @@ pub(crate) enum Beyond {
     Nothing,
     /// Statements that were under way while the clock was set back.
     ClockSetBack,
-    /// Fences after a purge, by statements whose clock is older than that of the purge.
+    /// Fences after a purge, by statements whose clock is further behind that of the purge than it spared.
     OlderThanPurge,
     /// Tokens that were released before the last one.
     EarlierToken,
@@ -76,8 +78,8 @@ pub(crate) struct Checks {
     released: Vec<usize>,
     highest_fence: i64,
     acquisitions: u64,
-    /// After a purge fences are only promised to rise for statements with a later clock than this.
-    purged_at_us: i64,
+    /// The purges may have removed fences before this time. A statement whose clock is older may get one that is lower.
+    purged_until_us: i64,
     pub(crate) beyond: Beyond,
     pub(crate) events: Events,
     pub(crate) violations: Vec<(Kind, String)>,
@@ -92,7 +94,7 @@ impl Checks {
             released: Vec::new(),
             highest_fence: 0,
             acquisitions: 0,
-            purged_at_us: 0,
+            purged_until_us: 0,
             beyond,
             events: Events::default(),
             violations: Vec::new(),
@@ -180,7 +182,7 @@ impl Checks {
         if late || self.beyond == Beyond::EarlierToken && self.released.contains(&owner) {
             self.violated(Kind::Ghost, "O1: granted to a token that was released");
         }
-        let fences_rise = before.is_some() || begun.clock_us > self.purged_at_us;
+        let fences_rise = before.is_some() || begun.clock_us >= self.purged_until_us;
         if after.fence <= self.highest_fence && (fences_rise || self.beyond == Beyond::OlderThanPurge) {
             self.violated(Kind::Fence, format!("F1: after {} comes {}", self.highest_fence, after.fence));
         }
@@ -263,11 +265,12 @@ impl Checks {
         }
     }
 
-    pub(crate) fn purged(&mut self, begun: Begun, now: Time) {
+    pub(crate) fn purged(&mut self, older_than: Duration, begun: Begun, now: Time) {
         self.events.count(Event::Purged);
         self.state = State::Free;
         self.released.clear();
-        self.purged_at_us = self.purged_at_us.max(begun.clock_us);
+        let older_than_us = i64::try_from(older_than.as_micros()).unwrap();
+        self.purged_until_us = self.purged_until_us.max(begun.clock_us - older_than_us);
         if !self.is_covered(begun, now) {
             self.promises.clear();
         }

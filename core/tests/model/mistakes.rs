@@ -79,6 +79,11 @@ fn a_purge_of_any_fence_lets_fences_fall() {
 }
 
 #[test]
+fn a_purge_of_a_recent_fence_lets_fences_fall() {
+    finds(Variant::PurgeRecentFence, Kind::Fence);
+}
+
+#[test]
 fn a_fence_from_the_clock_alone_falls() {
     finds(Variant::FenceIsClock, Kind::Fence);
 }

@@ -51,6 +51,8 @@ pub(crate) enum Variant {
     NoEndOfExcess,
     /// A purge removes a row whose fencing token is ahead of the clock.
     PurgeAnyFence,
+    /// A purge removes a row whose fencing token is behind the clock, however little.
+    PurgeRecentFence,
     /// The fencing token is the clock, even if the previous one was greater.
     FenceIsClock,
 }
@@ -117,8 +119,10 @@ impl Rules {
 
     fn is_purgeable(&self, row: &Row, older_than: std::time::Duration, clock_us: i64) -> bool {
         let mut row = row.clone();
-        if self.variant == Variant::PurgeAnyFence {
-            row.fence = 1;
+        match self.variant {
+            Variant::PurgeAnyFence => row.fence = 1,
+            Variant::PurgeRecentFence if row.fence < clock_us => row.fence = 1,
+            _ => {}
         }
         rules::is_purgeable(&row, older_than, clock_us)
     }

@@ -128,7 +128,7 @@ impl<S: Semantics> World<S> {
             (Answer::Deleted(answer), Call::Delete(delete), _) => {
                 self.checks.deleted(delete, *answer, rows.1, self.now);
             }
-            (Answer::Purged(1), ..) => self.checks.purged(begun, self.now),
+            (Answer::Purged(1), Call::Purge(older_than), _) => self.checks.purged(*older_than, begun, self.now),
             (Answer::Purged(_), ..) => {}
             _ => self.checks.violated(Kind::Store, "an answer to something else"),
         }
