@@ -51,8 +51,9 @@ pub use request::{DeleteBy, DeleteRequest, InsertRequest, ListFilter, RenewReque
 /// ## Clock
 /// - Only the store's clock decides whether a row has expired; the client's time is never used, unless store and client
 ///   are one machine.
-/// - The clock is read after the statement has started in the store. A clock read before the row was locked may refuse a
-///   lock that is free, but can never grant one that is taken.
+/// - The clock is read after the statement has started in the store, and SHOULD be read while the row is locked. A clock read
+///   before that may refuse a lock that is free. It can grant one that is taken, or purge it, only if the clock is set back
+///   while the statement is under way.
 /// - **C1** A row records the longest TTL that its acquisition has asked for (a repeat or a renewal for less does not lower
 ///   it), or the length of its rest. Readers MUST NOT show more time left than that.
 /// - **C2** A row that stays taken for longer than its TTL plus 10 s or a tenth of it, whichever is more, is **excessive**: the
