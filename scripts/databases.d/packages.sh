@@ -4,7 +4,7 @@
 install_missing() { # NAME…
     local name list missing=()
     for name; do
-        list=$("$(kind_of "$name")_packages")
+        list=$("$(kind_of "$name")_packages" "$name"; faketime_packages "$name")
         if [ -n "$list" ]; then mapfile -t -O "${#missing[@]}" missing <<<"$list"; fi
     done
     [ ${#missing[@]} -gt 0 ] || return 0

@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034 # sourced by ../databases, which sets root; `command` is for launch
-# postgres, postgres-tls and postgres-plain: three servers from one template, which differ in TLS only.
+# postgres, postgres-tls, postgres-plain and postgres-faketime: servers from one template, which differ in TLS and in
+# their clock.
 
 postgres_packages() {
     package_unless openssl openssl
@@ -63,7 +64,7 @@ log_line_prefix = '%m [%p] %q%u@%d '
 log_timezone = 'UTC'
 END
     if has_statistics; then echo "shared_preload_libraries = 'pg_stat_statements'"; fi
-    [ "$1" != postgres-plain ] || return 0
+    case $1 in postgres-plain | postgres-faketime) return 0 ;; esac
     cat <<END
 ssl = on
 ssl_ca_file = '$root/$1/ca.pem'
@@ -73,8 +74,10 @@ END
 }
 
 postgres_command() { # NAME
+    local environment
     run_as postgres
-    command=("${as[@]}" "$(postgres_programs)/postgres" -D "$root/$1/data")
+    mapfile -t environment < <(faketime_environment "$1")
+    command=("${as[@]}" "${environment[@]}" "$(postgres_programs)/postgres" -D "$root/$1/data")
 }
 
 postgres_login() { # NAME
