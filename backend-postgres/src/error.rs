@@ -6,8 +6,10 @@ use tokio_postgres::error::SqlState;
 /// Whether a request that failed may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It was not done: the server undid it, or never got it.
+    /// It was not done: the server never got it.
     NotDone,
+    /// It was not done: the server undid it, because of a conflict with another transaction.
+    Conflict,
     /// It may have been done: the connection broke before the answer.
     Unknown,
     /// It was not done, and will not be.
@@ -26,11 +28,9 @@ pub(crate) fn classify(error: &tokio_postgres::Error) -> (Kind, Outcome, &'stati
     let done = |kind, what| (kind, Outcome::Final, what);
     match code.code() {
         "40001" | "40P01" => {
-            (Kind::Busy, Outcome::NotDone, "PostgreSQL gave up on a conflict with another transaction")
+            (Kind::Busy, Outcome::Conflict, "PostgreSQL gave up on a conflict with another transaction; try again")
         }
-        "55P03" => {
-            (Kind::Busy, Outcome::Final, "PostgreSQL waited too long for somebody else's lock on the row or table")
-        }
+        "55P03" => (Kind::Busy, Outcome::Final, "another transaction has the row or the table locked; try again"),
         "57014" => (Kind::Busy, Outcome::Final, "PostgreSQL cancelled the statement; it took longer than its timeout"),
         "57P01" | "57P02" | "57P03" => (
             Kind::Unavailable,

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `lib` | [`PostgresStore`] and its builder |
 //! | `store` | the operations of the contract |
-//! | `sql` | every statement |
+//! | `sql` | every statement: granting, changing, waking |
+//! | `send` | sending requests so that none waits for a row, and each gets its own answer |
+//! | `row` | reading rows |
 //! | `verify` | proving the lock inside the user's own transaction |
 //! | `session` | sending a statement: in a task, bounded, repeated where that is safe |
 //! | `connector` | how a connection of our own is opened |
@@ -27,6 +29,12 @@
 //! [`prepared_statements(false)`](PostgresStoreBuilder::prepared_statements): each request is then one statement, sent in
 //! one go, that depends on no setting of the session.
 //!
+//! # Locked rows
+//!
+//! A request never waits until another transaction ends. If the row of its lock is locked, by an administrator or by a
+//! transaction that has verified the lock under a strict isolation level, it fails within some milliseconds with
+//! [`Busy`](db_mutex_core::StoreErrorKind::Busy), and the other requests of the same statement go on.
+//!
 //! # Waiting
 //!
 //! While a lock is waited for, its release notifies, on a channel of its own whose name is a hash: every role can see the
@@ -39,6 +47,8 @@ mod error;
 mod listener;
 mod migrate;
 mod pool;
+mod row;
+mod send;
 mod session;
 mod sql;
 mod store;
@@ -217,8 +227,10 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// How long a statement may wait for a row or table that somebody else has locked; rounded down to milliseconds.
+    /// How long a statement may wait for a table that another session has locked; rounded down to milliseconds.
     /// Default: 2 s.
+    ///
+    /// It has nothing to do with rows: requests for locks do not wait for them. See [the crate's page](crate#locked-rows).
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.pool.lock_timeout = timeout.max(Duration::from_millis(1));
         self

@@ -51,8 +51,8 @@ impl Listener {
     }
 
     /// Tells of a refusal by the holder with this fence; see [`Waiters::refused`].
-    pub(crate) fn refused(&self, lock_id: &LockId, fence: i64, in_transit: bool) {
-        self.shared.waiters.refused(lock_id.as_str(), fence, in_transit);
+    pub(crate) fn refused(&self, lock_id: &LockId, fence: i64) {
+        self.shared.waiters.refused(lock_id.as_str(), fence);
     }
 
     /// The task ends by itself, and with the runtime that it was started on.

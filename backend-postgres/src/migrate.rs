@@ -12,11 +12,13 @@ const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 const COLUMNS: &[(&str, &str, bool)] = &[
     ("lock_id", "text", true),
     ("owner", "bytea", false),
+    ("released_by", "bytea", false),
     ("fence", "bigint", true),
     ("holder", "text", true),
     ("acquired_at", "bigint", true),
     ("released_at", "bigint", false),
     ("expires_at", "bigint", true),
+    ("ttl", "bigint", true),
     ("wanted_until", "bigint", false),
 ];
 

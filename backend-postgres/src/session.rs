@@ -23,10 +23,10 @@ pub(crate) struct Session {
 pub(crate) enum Value {
     Text(String),
     Bytes(Vec<u8>),
-    Number(Option<i64>),
+    Number(i64),
     Texts(Vec<String>),
     ByteStrings(Vec<Vec<u8>>),
-    Numbers(Vec<Option<i64>>),
+    Numbers(Vec<i64>),
 }
 
 impl Value {
@@ -38,6 +38,28 @@ impl Value {
             Self::Texts(values) => (values, Type::TEXT_ARRAY),
             Self::ByteStrings(values) => (values, Type::BYTEA_ARRAY),
             Self::Numbers(values) => (values, Type::INT8_ARRAY),
+        }
+    }
+
+    /// An array that begins with this value.
+    pub(crate) fn into_array(self, capacity: usize) -> Self {
+        let mut array = match &self {
+            Self::Text(_) => Self::Texts(Vec::with_capacity(capacity)),
+            Self::Bytes(_) => Self::ByteStrings(Vec::with_capacity(capacity)),
+            Self::Number(_) => Self::Numbers(Vec::with_capacity(capacity)),
+            Self::Texts(_) | Self::ByteStrings(_) | Self::Numbers(_) => return self,
+        };
+        array.push(self);
+        array
+    }
+
+    /// Adds a value of the same kind to an array.
+    pub(crate) fn push(&mut self, value: Self) {
+        match (self, value) {
+            (Self::Texts(array), Self::Text(value)) => array.push(value),
+            (Self::ByteStrings(array), Self::Bytes(value)) => array.push(value),
+            (Self::Numbers(array), Self::Number(value)) => array.push(value),
+            (array, value) => debug_assert!(false, "{value:?} has no place in {array:?}"),
         }
     }
 }
@@ -54,22 +76,33 @@ impl Session {
     const ATTEMPTS: u32 = 5;
 
     /// Runs a statement that may be repeated, in a task that outlives the caller: when the future is dropped the statement
-    /// is done all the same, and its connection goes back to the pool in a known state.
+    /// is completed all the same, and its connection returns to the pool in a known state.
     pub(crate) async fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
-        self.run_keeping((), sql, values).await
+        self.spawn((), sql, values, true).await
     }
 
-    /// The same; `ticket` is dropped when the statement is done.
+    /// The same, but a conflict with another transaction is not repeated: that is the caller's decision. `ticket` is dropped
+    /// when the statement is completed.
     pub(crate) async fn run_keeping(
         &self,
         ticket: impl Send + 'static,
         sql: &str,
         values: Vec<Value>,
     ) -> Result<Answer, StoreError> {
+        self.spawn(ticket, sql, values, false).await
+    }
+
+    async fn spawn(
+        &self,
+        ticket: impl Send + 'static,
+        sql: &str,
+        values: Vec<Value>,
+        repeat_conflicts: bool,
+    ) -> Result<Answer, StoreError> {
         let (session, sql) = (self.clone(), sql.to_owned());
         let task = tokio::spawn(async move {
             let _ticket = ticket;
-            session.run_here(&sql, &values).await
+            session.run_here(&sql, &values, repeat_conflicts).await
         });
         task.await.unwrap_or_else(|error| {
             Err(StoreError::new(Kind::Other, "the task of a request has ended").with_source(error))
@@ -91,7 +124,7 @@ impl Session {
     }
 
     /// Repeats what failed for a passing reason, with a bound in number and time.
-    async fn run_here(&self, sql: &str, values: &[Value]) -> Result<Answer, StoreError> {
+    async fn run_here(&self, sql: &str, values: &[Value], repeat_conflicts: bool) -> Result<Answer, StoreError> {
         let begun = Instant::now();
         let mut repeated = false;
         for attempt in 1.. {
@@ -100,7 +133,8 @@ impl Session {
                 Err(failure) => failure,
             };
             repeated |= outcome == Outcome::Unknown;
-            if outcome == Outcome::Final || attempt == Self::ATTEMPTS || begun.elapsed() >= self.timeout {
+            let is_final = outcome == Outcome::Final || outcome == Outcome::Conflict && !repeat_conflicts;
+            if is_final || attempt == Self::ATTEMPTS || begun.elapsed() >= self.timeout {
                 return Err(error);
             }
             tracing::debug!(%error, attempt, "repeating a request");

@@ -93,16 +93,13 @@ impl Waiters {
         ((!missed).then(|| wanted.bell.subscribe()), unattended)
     }
 
-    /// Tells of a refusal: by a holder that is newer than the mark, which its grant has removed, or (`in_transit`) by a row
-    /// that somebody else is about to take.
-    pub(crate) fn refused(&self, lock_id: &str, fence: i64, in_transit: bool) {
+    /// Notes a refusal. If the holder is newer than the mark, its grant has removed it.
+    pub(crate) fn refused(&self, lock_id: &str, fence: i64) {
         let mut state = self.lock();
         let Some(wanted) = state.wanted.get_mut(lock_id) else { return };
         let now = Instant::now();
         if fence > wanted.fence {
             wanted.fence = fence;
-            wanted.mark_now(now);
-        } else if in_transit && wanted.mark_at > now + Self::LAST_RETRY {
             wanted.mark_now(now);
         }
     }
@@ -310,14 +307,11 @@ mod tests {
     async fn a_newer_holder_has_no_mark_and_an_older_answer_changes_nothing() {
         let waiters = Waiters::default();
         let _bell = waiting(&waiters, 5);
-        waiters.refused("job", 4, false);
-        waiters.refused("job", 5, false);
+        waiters.refused("job", 4);
+        waiters.refused("job", 5);
         assert!(!marks(&waiters));
-        waiters.refused("job", 6, false);
+        waiters.refused("job", 6);
         assert!(marks(&waiters));
-        waiters.marked("job", 6, Marked::Yes);
-        waiters.refused("job", 6, true);
-        assert!(marks(&waiters), "a row that is being taken loses its mark");
     }
 
     #[tokio::test(start_paused = true)]

@@ -56,7 +56,7 @@ pub(crate) async fn grant(store: &PostgresStore, lock_id: &str, ttl: Duration) -
     let owner = owner();
     match store.insert_if_absent(&insert(lock_id, owner, ttl)).await.unwrap() {
         Inserted::Granted(lease) => (owner, lease),
-        Inserted::Held(holder) => panic!("`{lock_id}` is held by {holder}"),
+        other => panic!("`{lock_id}` was not granted: {other:?}"),
     }
 }
 

@@ -63,8 +63,8 @@ async fn work(store: Arc<dyn LockStore>, seen: Arc<Seen>, number: usize) {
                 seen.note_release(&name);
                 while store.delete(&release(&name, owner)).await.is_err() {}
             }
-            Ok(Inserted::Held(_)) => {}
-            // A statement that met a paused process, and waited too long for it: it may have been done all the same.
+            Ok(_) => {}
+            // The row is locked, by a process that is paused; or the statement waited too long for one, and may have been done.
             Err(error) => {
                 assert!(error.is_transient(), "{error:?}");
                 while store.delete(&release(&name, owner)).await.is_err() {}

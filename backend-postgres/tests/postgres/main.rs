@@ -9,6 +9,7 @@ mod distance;
 mod fences;
 
 mod listening;
+mod locked_rows;
 mod many;
 mod own_server;
 #[path = "../server/mod.rs"]

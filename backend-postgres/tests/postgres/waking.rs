@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{DbMutex, DeleteRequest, Inserted, LockStore, OwnerToken, Renewed};
+use db_mutex_core::{DbMutex, DeleteRequest, Inserted, LockStore, OwnerToken, Renewed, StoreErrorKind};
 use db_mutex_postgres::PostgresStore;
 use tokio_postgres::Client;
 
@@ -169,12 +169,13 @@ async fn an_operators_force_and_a_release_of_many_wake_too() {
     let (holder, _) = grant(&one, "job", MINUTE).await;
     let waiter = take(&two, "job");
     until_wanted(&admin, &table, "job").await;
-    one.delete_many(&[release("job", holder), release("other", holder)]).await.unwrap();
+    one.delete_many(&[release("job", holder), release("other", holder)]).await[0].as_ref().unwrap();
     waiter.await.unwrap();
 
     let waiter = take(&two, "job");
     until_wanted(&admin, &table, "job").await;
-    one.delete(&DeleteRequest::by_force(id("job"))).await.unwrap();
+    let fence = one.find(&id("job")).await.unwrap().unwrap().fence;
+    one.delete(&DeleteRequest::by_fence(id("job"), fence)).await.unwrap();
     waiter.await.unwrap();
 }
 
@@ -233,7 +234,7 @@ async fn what_is_free_and_verified_does_not_let_waiters_spin() {
     crate::database::until_free(&one, "job").await;
     let begun = Instant::now();
     for _ in 0..4 {
-        assert!(matches!(ask(&two, "job", MINUTE).await.unwrap(), Inserted::Held(_)));
+        assert_eq!(ask(&two, "job", MINUTE).await.unwrap_err().kind(), StoreErrorKind::Busy);
         two.wait_for_release(&id("job"), Duration::from_millis(500)).await.unwrap();
     }
     // One wait may end at once; the others have to last.

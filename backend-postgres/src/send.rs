@@ -1,0 +1,190 @@
+//! Sending requests, alone or many at once, so that none waits for a row and each gets its own answer.
+//!
+//! 1. The plain form decides nearly all. It waits for a locked row for a few milliseconds; then it fails as a whole.
+//! 2. The careful form decides what is left. It skips locked rows. Only an id that another transaction has inserted and not
+//!    committed cannot be skipped, because nothing shows it before the INSERT meets it; such an id fails the statement.
+//! 3. Then the requests are divided and sent again in the careful form, until each such id is alone, and busy.
+//!
+//! Nothing here sleeps, and an id that is busy is not asked for again: that is the caller's decision.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use db_mutex_core::{InFlight, InsertRequest, LockId, OwnerToken, RenewRequest, StoreError, StoreErrorKind as Kind};
+use tokio_postgres::Row;
+
+use crate::row::read;
+use crate::session::{Answer, Session, Value};
+use crate::sql::Forms;
+
+/// A request that can be sent together with others of its kind.
+pub(crate) trait Request: Sync {
+    fn lock_id(&self) -> &LockId;
+
+    /// The parameters of the form for one. Those of the form for many are arrays of them.
+    fn values(&self) -> Vec<Value>;
+
+    /// The owner that must not be deleted before this request has returned.
+    fn on_its_way(&self) -> Option<OwnerToken> {
+        None
+    }
+}
+
+impl Request for InsertRequest {
+    fn lock_id(&self) -> &LockId {
+        &self.lock_id
+    }
+
+    fn values(&self) -> Vec<Value> {
+        vec![
+            id(&self.lock_id),
+            token(&self.owner),
+            Value::Text(self.holder.to_string()),
+            Value::Number(self.ttl.to_us()),
+        ]
+    }
+
+    fn on_its_way(&self) -> Option<OwnerToken> {
+        Some(self.owner)
+    }
+}
+
+impl Request for RenewRequest {
+    fn lock_id(&self) -> &LockId {
+        &self.lock_id
+    }
+
+    fn values(&self) -> Vec<Value> {
+        vec![id(&self.lock_id), token(&self.owner), Value::Number(self.ttl.to_us())]
+    }
+}
+
+pub(crate) fn id(lock_id: &LockId) -> Value {
+    Value::Text(lock_id.to_string())
+}
+
+pub(crate) fn token(owner: &OwnerToken) -> Value {
+    Value::Bytes(owner.as_bytes().to_vec())
+}
+
+/// What the statements say of one request.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The row that names its id; `None` if the last statement returned none.
+    pub(crate) row: Option<Row>,
+    /// Whether a statement may have been done before, its reply lost.
+    pub(crate) repeated: bool,
+}
+
+/// Sends the requests of one call.
+pub(crate) struct Sending<'a, R> {
+    session: &'a Session,
+    in_flight: &'a InFlight,
+    requests: &'a [R],
+    begun: Instant,
+    repeated: bool,
+    found: Vec<Option<Result<Found, StoreError>>>,
+}
+
+impl<'a, R: Request> Sending<'a, R> {
+    /// Into how many parts the requests are divided.
+    const PARTS: usize = 16;
+    /// A statement that has waited for this long did not wait for a row. The table is locked: the careful form would wait
+    /// too.
+    const ROW_LIMIT: Duration = Duration::from_secs(1);
+
+    pub(crate) fn new(session: &'a Session, in_flight: &'a InFlight, requests: &'a [R]) -> Self {
+        let found = requests.iter().map(|_| None).collect();
+        Self { session, in_flight, requests, begun: Instant::now(), repeated: false, found }
+    }
+
+    /// Sends the plain form, and the careful one for what that has not decided. The results are in the order of the
+    /// requests.
+    pub(crate) async fn send(mut self, forms: &Forms) -> Vec<Result<Found, StoreError>> {
+        let all: Vec<usize> = (0..self.requests.len()).collect();
+        let sent = Instant::now();
+        let plain = match self.requests {
+            [] => return Vec::new(),
+            [request] => self.run(&all, &forms.one, request.values()).await,
+            _ => self.run(&all, &forms.many, self.arrays(&all)).await,
+        };
+        match plain {
+            Err(error) if self.is_for_a_row(&error, sent) => {}
+            outcome => self.place(&all, outcome),
+        }
+        let open = (0..self.requests.len()).filter(|at| self.found[*at].is_none()).collect();
+        self.send_carefully(open, &forms.careful).await
+    }
+
+    /// Sends the careful form only.
+    pub(crate) async fn send_all_carefully(self, careful: &str) -> Vec<Result<Found, StoreError>> {
+        let all = (0..self.requests.len()).collect();
+        self.send_carefully(all, careful).await
+    }
+
+    async fn send_carefully(mut self, open: Vec<usize>, careful: &str) -> Vec<Result<Found, StoreError>> {
+        let mut parts = vec![open];
+        while let Some(part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let sent = Instant::now();
+            match self.run(&part, careful, self.arrays(&part)).await {
+                Err(error) if part.len() > 1 && self.is_for_a_row(&error, sent) => {
+                    parts.extend(part.chunks(part.len().div_ceil(Self::PARTS)).map(<[usize]>::to_vec));
+                }
+                outcome => {
+                    self.place(&part, outcome);
+                    for at in part {
+                        self.found[at].get_or_insert(Ok(Found { row: None, repeated: self.repeated }));
+                    }
+                }
+            }
+        }
+        let missing =
+            || StoreError::new(Kind::Other, "PostgreSQL returned nothing for a request; was its id named twice?");
+        self.found.into_iter().map(|found| found.unwrap_or_else(|| Err(missing()))).collect()
+    }
+
+    /// Whether a statement has failed because of a row, so that another may decide what it has not.
+    fn is_for_a_row(&self, error: &StoreError, sent: Instant) -> bool {
+        error.kind() == Kind::Busy && sent.elapsed() < Self::ROW_LIMIT && self.begun.elapsed() < self.session.timeout
+    }
+
+    async fn run(&self, part: &[usize], sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
+        let ticket = self.in_flight.enter(part.iter().filter_map(|at| self.requests[*at].on_its_way()));
+        self.session.run_keeping(ticket, sql, values).await
+    }
+
+    /// Gives each request of a part the row with its id, or the error of its statement.
+    fn place(&mut self, part: &[usize], outcome: Result<Answer, StoreError>) {
+        let placed = outcome.and_then(|answer| {
+            self.repeated |= answer.repeated;
+            answer.rows.into_iter().map(|row| Ok((read::<String>(&row, 1)?, row))).collect::<Result<HashMap<_, _>, _>>()
+        });
+        match placed {
+            Ok(mut rows) => {
+                for at in part {
+                    if let Some(row) = rows.remove(self.requests[*at].lock_id().as_str()) {
+                        self.found[*at] = Some(Ok(Found { row: Some(row), repeated: self.repeated }));
+                    }
+                }
+            }
+            Err(error) => part.iter().for_each(|at| self.found[*at] = Some(Err(error.clone()))),
+        }
+    }
+
+    /// The parameters of the form for many: one array for each value that a request has.
+    fn arrays(&self, part: &[usize]) -> Vec<Value> {
+        let mut arrays: Vec<Value> = Vec::new();
+        for at in part {
+            for (column, value) in self.requests[*at].values().into_iter().enumerate() {
+                match arrays.get_mut(column) {
+                    Some(array) => array.push(value),
+                    None => arrays.push(value.into_array(part.len())),
+                }
+            }
+        }
+        arrays
+    }
+}
