@@ -7,6 +7,7 @@ mod crash;
 mod database;
 mod distance;
 mod fences;
+mod forced;
 
 mod listening;
 mod locked_rows;
