@@ -19,3 +19,4 @@ mod traps;
 mod verify;
 mod waking;
 mod wal;
+mod wrong_clock;

@@ -9,18 +9,26 @@ use tempfile::TempDir;
 /// A throw-away PostgreSQL in a folder of its own, stopped and removed when it is dropped.
 pub(crate) struct OwnServer {
     folder: TempDir,
+    name: &'static str,
     url: String,
 }
 
-const NAME: &str = "postgres-plain";
-
 impl OwnServer {
     pub(crate) fn start() -> Self {
+        Self::start_as("postgres-plain")
+    }
+
+    /// Starts one whose clock can be set.
+    pub(crate) fn start_with_clock() -> Self {
+        Self::start_as("postgres-faketime")
+    }
+
+    fn start_as(name: &'static str) -> Self {
         // The folder's path is short: a Unix socket has to fit in it.
         let folder = tempfile::Builder::new().prefix("dbm-").tempdir_in("/tmp").unwrap();
-        let mut server = Self { folder, url: String::new() };
-        server.run(&["up", NAME]);
-        server.url = server.run(&["url", NAME]);
+        let mut server = Self { folder, name, url: String::new() };
+        server.run(&["up", name]);
+        server.url = server.run(&["url", name]);
         server
     }
 
@@ -28,20 +36,25 @@ impl OwnServer {
         &self.url
     }
 
+    /// Sets its clock: `+10y` ahead, `-90s` behind, `+0` right. Takes effect at once.
+    pub(crate) fn set_clock(&self, offset: &str) {
+        self.run(&["clock", self.name, offset]);
+    }
+
     /// Starts it again after a crash; it keeps its port.
     pub(crate) fn start_again(&self) {
-        self.run(&["start", NAME]);
+        self.run(&["start", self.name]);
     }
 
     /// Kills the postmaster, as the kernel does when memory is out.
     pub(crate) fn kill(&self) {
-        let pid = fs::read_to_string(Path::new(&self.run(&["dir", NAME])).join("pid")).unwrap();
+        let pid = fs::read_to_string(Path::new(&self.run(&["dir", self.name])).join("pid")).unwrap();
         signal("KILL", pid.trim().parse().unwrap());
     }
 
     /// What the server writes its messages to.
     pub(crate) fn log(&self) -> PathBuf {
-        Path::new(&self.run(&["dir", NAME])).join("log")
+        Path::new(&self.run(&["dir", self.name])).join("log")
     }
 
     fn run(&self, arguments: &[&str]) -> String {
