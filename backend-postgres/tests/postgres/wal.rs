@@ -6,7 +6,7 @@ use db_mutex_core::{Deleted, Inserted, LockStore};
 use db_mutex_postgres::PostgresStore;
 use tokio_postgres::Client;
 
-use crate::database::{MINUTE, ask, builder, grant, release, renewal};
+use crate::database::{MINUTE, ask, builder, grant, insert, owner, release, renewal};
 use crate::own_server::OwnServer;
 use crate::server::connection;
 
@@ -36,6 +36,18 @@ async fn quiet(client: &Client) {
 async fn refuse(store: &PostgresStore, times: usize) {
     for _ in 0..times {
         assert!(matches!(ask(store, "job", MINUTE).await.unwrap(), Inserted::Held(_)));
+    }
+}
+
+/// Attempts whose owner was released before, alone and in a batch, and a batch of refusals.
+async fn refuse_otherwise(store: &PostgresStore) {
+    let (spent, _) = grant(store, "spent", MINUTE).await;
+    store.delete(&release("spent", spent)).await.unwrap();
+    let requests = [insert("job", owner(), MINUTE), insert("spent", spent, MINUTE)];
+    for _ in 0..1_000 {
+        assert!(matches!(store.insert_if_absent(&requests[1]).await.unwrap(), Inserted::Spent));
+        let answers = store.insert_many(&requests).await;
+        assert!(matches!(answers[..], [Ok(Inserted::Held(_)), Ok(Inserted::Spent)]), "{answers:?}");
     }
 }
 
@@ -80,6 +92,15 @@ async fn a_refusal_writes_nothing_and_a_pair_waits_for_the_disk_once() {
     assert_eq!(syncs, 0, "a refused attempt waited for the disk");
     // Now and then the server writes a record of its own (a snapshot of what runs).
     assert!(records <= 10, "a refused attempt wrote WAL");
+
+    let (records, syncs) = cost(&server, &client, "wal", async |store| refuse_otherwise(store).await).await;
+    println!("2000 other refused attempts, with one pair: {records} WAL records, {syncs} fsyncs");
+    assert!(syncs <= 1, "a refused attempt waited for the disk");
+    assert!(records <= 20, "a refused attempt wrote WAL");
+
+    let (records, syncs) = cost(&server, &client, "wal", async |store| renewals(store, 1_000).await).await;
+    println!("1000 renewals: {records} WAL records, {syncs} fsyncs");
+    assert!(records <= 3_100, "a renewal wrote more than the row and its commit");
 
     let (records, syncs) = cost(&server, &client, "wal", async |store| pairs(store, 1_000).await).await;
     println!("1000 acquire/release pairs: {records} WAL records, {syncs} fsyncs");
