@@ -64,7 +64,7 @@ impl Sql {
             purge: format!(
                 "WITH ended AS MATERIALIZED (
                      SELECT lock_id FROM {table}
-                     WHERE greatest(expires_at, released_at) <= {STATEMENT_NOW} - $1 AND fence < {STATEMENT_NOW}
+                     WHERE greatest(expires_at, released_at) <= {STATEMENT_NOW} - $1 AND fence < {STATEMENT_NOW} - $1
                      FOR UPDATE SKIP LOCKED
                  ),
                  purged AS (DELETE FROM {table} AS held USING ended WHERE held.lock_id = ended.lock_id RETURNING 1)
