@@ -43,10 +43,11 @@ mysql_options() { # NAME DIR
 }
 
 mariadb_command() { # NAME
-    local options
+    local options environment
     run_as mysql
     mapfile -t options < <(mysql_options "$1" "$root/$1")
-    command=("${as[@]}" mariadbd "${options[@]}")
+    mapfile -t environment < <(faketime_environment "$1")
+    command=("${as[@]}" "${environment[@]}" mariadbd "${options[@]}")
 }
 
 mariadb_login() { # NAME

@@ -49,18 +49,23 @@ mysql_make() { # NAME
     mysql_accounts >"$dir/accounts.sql"
     # The administrator made by --initialize-insecure has no password.
     echo "ALTER USER root@localhost ACCOUNT LOCK;" >>"$dir/accounts.sql"
-    mysql_command "$1"
+    mysql_command "$1" right-clock # many times faster
     quietly "mysqld --initialize" "$dir/install-log" "${command[@]}" \
         --initialize-insecure --init-file="/mnt$dir/accounts.sql"
     rm "$dir/accounts.sql"
 }
 
 # In the tree the server's folder is at /mnt$dir, on a file system in memory, so that the tree itself stays as it is.
-mysql_command() { # NAME
-    local dir=$root/$1 options tree
+mysql_command() { # NAME [right-clock]
+    local dir=$root/$1 options environment=() tree
     run_as mysql
     tree=$(mysql_tree)
     mapfile -t options < <(mysql_options "$1" "/mnt$dir")
+    if has_faketime "$1" && [ "${2-}" != right-clock ]; then
+        mapfile -t environment < <(faketime_environment "$1" "/mnt$dir/clock/library" "/mnt$dir")
+        # The tree has no library of ours, but the server's folder is there.
+        cp "$(faketime_library)" "$dir/clock/library"
+    fi
     # shellcheck disable=SC2016 # expanded by the inner shell
     command=(unshare --mount --propagation private -- bash -euc '
         tree=$1 dir=$2
@@ -69,8 +74,8 @@ mysql_command() { # NAME
         mount -t tmpfs -o mode=755 db-mutex "$tree/mnt"
         mkdir -p "$tree/mnt$dir"
         mount --bind "$dir" "$tree/mnt$dir"
-        exec chroot --userspec="$3" "$tree" env -i PATH=/usr/sbin:/usr/bin LC_ALL=C.UTF-8 mysqld "${@:4}"
-        ' mysql "$tree" "$dir" "$(id -u "$account"):$(id -g "$account")" "${options[@]}" \
+        exec chroot --userspec="$3" "$tree" env -i PATH=/usr/sbin:/usr/bin LC_ALL=C.UTF-8 "${@:4}"
+        ' mysql "$tree" "$dir" "$(id -u "$account"):$(id -g "$account")" "${environment[@]}" mysqld "${options[@]}" \
         --mysqlx=OFF --secure-file-priv=NULL)
 }
 
