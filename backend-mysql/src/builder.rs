@@ -1,6 +1,7 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{InFlight, StoreError, StoreErrorKind, TableName};
+use db_mutex_core::{InFlight, Limits, StoreError, StoreErrorKind, TableName};
 use mysql_async::{Conn, Pool};
 
 use crate::MySqlStore;
@@ -8,7 +9,7 @@ use crate::client::{Client, query};
 use crate::connect::first_connection;
 use crate::error::store_error;
 use crate::migrate::{check, is_migrated, migrate};
-use crate::operations::Operations;
+use crate::operations::{BATCH, Operations};
 use crate::row::{first, text};
 use crate::session::Session;
 use crate::sql::Sql;
@@ -52,8 +53,8 @@ impl MySqlStoreBuilder {
     /// How long one request may take in all, waiting for a connection and repeating it included, before it fails as
     /// unavailable. Default: 10 s.
     ///
-    /// On the server a statement waits at most 1 s for a row and 5 s for a table that is being altered. With a timeout
-    /// shorter than that, a request that failed here may still take effect there.
+    /// On the server a statement waits for no row, and at most 5 s for a table that is being altered. With a timeout shorter
+    /// than that, a request that failed here may still take effect there.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
@@ -73,7 +74,8 @@ impl MySqlStoreBuilder {
             let (mut connection, opts) = first_connection(&url, self.pool_size).await?;
             self.prepare(&mut connection).await?;
             let _ = connection.disconnect().await;
-            Ok(self.store(Pool::new(opts), Session::Own))
+            let limits = Limits::new().concurrency(self.pool_size);
+            Ok(self.store(Pool::new(opts), Session::Own, limits))
         };
         within(limit, opening).await
     }
@@ -95,7 +97,7 @@ impl MySqlStoreBuilder {
             Ok(session)
         };
         let session = within(self.statement_timeout, opening).await?;
-        Ok(self.store(pool, session))
+        Ok(self.store(pool, session, Limits::new()))
     }
 
     async fn prepare(&self, connection: &mut Conn) -> Result<(), StoreError> {
@@ -113,10 +115,11 @@ impl MySqlStoreBuilder {
         check(connection, &self.table).await
     }
 
-    fn store(self, pool: Pool, session: Session) -> MySqlStore {
+    fn store(self, pool: Pool, session: Session, limits: Limits) -> MySqlStore {
+        let limits = limits.batch(BATCH).call(self.statement_timeout);
         let client = Client { pool, session, timeout: self.statement_timeout };
-        let operations = Operations { client, sql: Sql::for_table(&self.table) };
-        MySqlStore { operations, in_flight: InFlight::default(), table: self.table }
+        let operations = Operations { client, sql: Arc::new(Sql::for_table(&self.table)) };
+        MySqlStore { operations, in_flight: InFlight::default(), table: self.table, limits }
     }
 }
 

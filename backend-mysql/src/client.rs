@@ -1,20 +1,19 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use db_mutex_core::{StoreError, StoreErrorKind};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error, Pool, Row};
+use mysql_async::{Conn, Error, Params, Pool, Row};
 
 use crate::error::{Failure, failure_of, store_error};
 use crate::session::Session;
+use crate::statement::Statement;
 
-/// How often a request is sent again after the server has rolled it back, and after a connection broke.
-const CONFLICTS: u32 = 20;
+/// How often a request is sent again after the server had no room for a connection, and after a connection broke.
+const REFUSALS: u32 = 20;
 const LOSSES: u32 = 4;
 
-/// What the session's `innodb_lock_wait_timeout` of 1 s comes to at most, for InnoDB looks once a second.
-const LONGEST_LOCK_WAIT: Duration = Duration::from_millis(2_500);
-
-/// Sends requests through the pool, and sends them again where that is safe: all of ours are, because of the owner token.
+/// Sends requests through the pool, and sends them again if a connection broke: all of ours can be repeated, because of the
+/// owner token. What met a locked row is not sent again; that is the caller's to do.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) pool: Pool,
@@ -22,7 +21,7 @@ pub(crate) struct Client {
     pub(crate) timeout: Duration,
 }
 
-/// What one statement answered.
+/// What one statement returned.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) last_insert_id: u64,
@@ -30,7 +29,7 @@ pub(crate) struct Answer {
     pub(crate) rows: Vec<Row>,
 }
 
-/// What the statements of a request answered, one each.
+/// What the statements of a request returned, one each.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) answers: Vec<Answer>,
@@ -40,86 +39,63 @@ pub(crate) struct Reply {
 
 impl Client {
     /// Sends statements in one round trip.
-    pub(crate) async fn send(&self, statements: &[String]) -> Result<Reply, StoreError> {
-        self.within_timeout(self.send_patiently(statements, false)).await
-    }
-
-    /// The same, as one transaction.
-    pub(crate) async fn send_as_transaction(&self, statements: &[String]) -> Result<Reply, StoreError> {
-        let mut all = Vec::with_capacity(statements.len() + 2);
-        all.push("START TRANSACTION".to_owned());
-        all.extend_from_slice(statements);
-        all.push("COMMIT".to_owned());
-        let mut reply = self.within_timeout(self.send_patiently(&all, true)).await?;
-        reply.answers.pop();
-        reply.answers.remove(0);
-        Ok(reply)
-    }
-
-    async fn within_timeout(
-        &self,
-        sending: impl Future<Output = Result<Reply, StoreError>>,
-    ) -> Result<Reply, StoreError> {
-        tokio::time::timeout(self.timeout, sending).await.unwrap_or_else(|_| {
+    pub(crate) async fn send(&self, statements: &[Statement]) -> Result<Reply, StoreError> {
+        tokio::time::timeout(self.timeout, self.send_repeatedly(statements)).await.unwrap_or_else(|_| {
             let message = format!("the database server did not answer within {:?}", self.timeout);
             Err(StoreError::new(StoreErrorKind::Unavailable, message))
         })
     }
 
-    async fn send_patiently(&self, statements: &[String], transaction: bool) -> Result<Reply, StoreError> {
-        let began = Instant::now();
-        let (mut conflicts, mut losses, mut may_be_a_repeat) = (0, 0, false);
+    async fn send_repeatedly(&self, statements: &[Statement]) -> Result<Reply, StoreError> {
+        let (mut refusals, mut losses, mut may_be_a_repeat) = (0, 0, false);
         loop {
             let (error, sent) = match self.pool.get_conn().await {
-                Ok(connection) => match self.send_once(connection, statements, transaction).await {
+                Ok(connection) => match self.send_once(connection, statements).await {
                     Ok(answers) => return Ok(Reply { answers, may_be_a_repeat }),
                     Err(error) => (error, true),
                 },
                 Err(error) => (error, false),
             };
             let pause = match failure_of(&error) {
-                // Not where the timeout could cut the next attempt off while it waits in the server, to be done after all.
-                Failure::RolledBack if conflicts < CONFLICTS && began.elapsed() + LONGEST_LOCK_WAIT < self.timeout => {
-                    conflicts += 1;
-                    jitter(Duration::from_millis(1 << conflicts.min(5)))
+                Failure::NoRoom if refusals < REFUSALS => {
+                    refusals += 1;
+                    jitter(Duration::from_millis(1 << refusals.min(5)))
                 }
                 Failure::Lost if losses < LOSSES => {
                     losses += 1;
                     may_be_a_repeat |= sent;
                     jitter(Duration::from_millis(10 << (2 * losses)))
                 }
-                Failure::Lost | Failure::RolledBack | Failure::Final => return Err(store_error(error)),
+                Failure::NoRoom | Failure::Lost | Failure::Final => return Err(store_error(error)),
             };
             tracing::debug!(%error, ?pause, "a request to the database failed for a passing reason; sending it again");
             tokio::time::sleep(pause).await;
         }
     }
 
-    async fn send_once(
-        &self,
-        mut connection: Conn,
-        statements: &[String],
-        transaction: bool,
-    ) -> Result<Vec<Answer>, Error> {
-        let (before, behind) = self.session.around();
-        let statements = statements.iter().map(String::as_str);
-        let all: Vec<&str> = before.iter().copied().chain(statements).chain(behind.iter().copied()).collect();
-        match query(&mut connection, &all).await {
-            Ok(mut answers) => {
-                answers.truncate(all.len() - behind.len());
-                answers.drain(..before.len());
-                Ok(answers)
-            }
-            Err(error) => {
-                if let (Error::Server(_), Some(repair)) = (&error, self.session.repair(transaction)) {
-                    // A connection that cannot be repaired must not go back to the pool.
-                    if connection.query_drop(repair).await.is_err() {
-                        let _ = connection.disconnect().await;
-                    }
-                }
-                Err(error)
+    async fn send_once(&self, mut connection: Conn, statements: &[Statement]) -> Result<Vec<Answer>, Error> {
+        let sent = match (&self.session, statements) {
+            (Session::Own, [one]) if one.is_preparable() => execute(&mut connection, one).await.map(|one| vec![one]),
+            _ => self.query_in_session(&mut connection, statements).await,
+        };
+        if let Err(Error::Server(_)) = &sent {
+            // A connection that cannot be repaired must not go back to the pool.
+            if connection.query_drop(self.session.repair()).await.is_err() {
+                let _ = connection.disconnect().await;
             }
         }
+        sent
+    }
+
+    async fn query_in_session(&self, connection: &mut Conn, statements: &[Statement]) -> Result<Vec<Answer>, Error> {
+        let (before, after) = self.session.around();
+        let texts: Vec<_> = statements.iter().map(Statement::to_text).collect();
+        let texts = texts.iter().map(AsRef::as_ref);
+        let all: Vec<&str> = before.iter().copied().chain(texts).chain(after.iter().copied()).collect();
+        let mut answers = query(connection, &all).await?;
+        answers.truncate(all.len() - after.len());
+        answers.drain(..before.len());
+        Ok(answers)
     }
 }
 
@@ -128,6 +104,15 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("timeout", &self.timeout).finish_non_exhaustive()
     }
+}
+
+/// Executes a statement that the connection prepares the first time: the server reads its text only once.
+async fn execute(connection: &mut Conn, statement: &Statement) -> Result<Answer, Error> {
+    let values = Params::Positional(statement.clone().into_values());
+    let result = connection.exec_iter(&*statement.sql, values).await?;
+    let (last_insert_id, affected_rows) = (result.last_insert_id().unwrap_or(0), result.affected_rows());
+    result.drop_result().await?;
+    Ok(Answer { last_insert_id, affected_rows, rows: Vec::new() })
 }
 
 /// Runs statements on a connection, in one round trip.

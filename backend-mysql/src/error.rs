@@ -4,8 +4,8 @@ use mysql_async::{DriverError, Error};
 /// What a failure means for the request that met it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The server has rolled it back for a passing reason: nothing happened.
-    RolledBack,
+    /// The server has no connection left: nothing happened.
+    NoRoom,
     /// The connection broke: it may have happened or not.
     Lost,
     /// Trying again does not help.
@@ -15,11 +15,9 @@ pub(crate) enum Failure {
 /// Server errors by number; never by text.
 pub(crate) fn failure_of(error: &Error) -> Failure {
     match error {
-        // Lock wait, deadlock, killed query; Galera not ready; Group Replication's certification.
         Error::Server(server) => match server.code {
-            1205 | 1213 | 1317 | 1047 | 3101 => Failure::RolledBack,
             // Too many connections, for the server or for this user.
-            1040 | 1203 => Failure::RolledBack,
+            1040 | 1203 => Failure::NoRoom,
             // Shutting down; killed or timed out connections.
             1053 | 1152 | 1158..=1161 | 1927 | 4031 => Failure::Lost,
             _ => Failure::Final,
@@ -65,10 +63,11 @@ pub(crate) fn store_error(error: Error) -> StoreError {
 
 fn of_server(code: u16) -> (Kind, &'static str) {
     match code {
-        1205 | 1213 | 1317 | 1047 | 3101 => (
-            Kind::Busy,
-            "the lock's row stayed locked, or the server gave up on a conflict; is a transaction open that verified it?",
-        ),
+        // Lock wait, deadlock, killed query; Galera not ready; Group Replication's certification; a statement to be prepared
+        // again.
+        1205 | 1213 | 1317 | 1047 | 3101 | 1615 => {
+            (Kind::Busy, "the server has undone the request because of a conflict; try again")
+        }
         1040 | 1203 => (Kind::Busy, "the database server has no connection left; use a smaller pool, or allow more"),
         1053 | 1152 | 1158..=1161 | 1927 | 4031 => (Kind::Unavailable, "the database server closed the connection"),
         1290 | 1792 | 1836 => (Kind::ReadOnly, "the database server is read-only; connect to the primary"),

@@ -5,9 +5,11 @@
 //! | `lib` | [`MySqlStore`], and [`verify_in`](MySqlStore::verify_in) |
 //! | `builder` | its options, and how it is opened |
 //! | `store` | the contract; each request in a task that outlives its caller |
-//! | `operations` | the operations, each a round trip |
+//! | `insert`, `renew`, `delete` | asking for locks, renewing leases, releasing locks |
+//! | `operations` | what these share; reading and purging |
 //! | `sql` | every statement |
-//! | `client` | sending statements, and sending them again where that is safe |
+//! | `statement` | a statement and its values, prepared or as text |
+//! | `client` | sending statements, and sending them again if a connection broke |
 //! | `session` | what a connection has to be set to |
 //! | `connect`, `url` | the first connection; the URL, and TLS |
 //! | `migrate` | the table, and whether it is ours |
@@ -20,6 +22,13 @@
 //! `DELETE` on the table of locks only to purge; `CREATE` (and `SELECT`, `INSERT`, `UPDATE` on `…_versions`) only to
 //! migrate.
 //!
+//! # Locked rows
+//!
+//! No request waits for a row. If another transaction has the row of a lock locked, or has inserted it and not committed
+//! yet, the request fails at once with [`Busy`](db_mutex_core::StoreErrorKind::Busy), and the others of the same batch go
+//! on. Two cases remain in which an insert waits, for a second at most: another transaction inserts the row after this one
+//! has found it absent, in the same moment; or one has deleted the row and not committed yet, as a purge does.
+//!
 //! # Server settings
 //!
 //! An acknowledged acquisition has to survive a crash of the server: keep `innodb_flush_log_at_trx_commit = 1`. Failover to
@@ -28,18 +37,22 @@
 mod builder;
 mod client;
 mod connect;
+mod delete;
 mod error;
+mod insert;
 mod migrate;
 mod operations;
+mod renew;
 mod row;
 mod session;
 mod sql;
+mod statement;
 mod store;
 mod url;
 
 use std::fmt;
 
-use db_mutex_core::{Error, Fence, Guard, InFlight, StoreError, StoreErrorKind, TableName};
+use db_mutex_core::{Error, Fence, Guard, InFlight, Limits, StoreError, StoreErrorKind, TableName};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Pool, Transaction, Value};
 
@@ -78,6 +91,7 @@ pub struct MySqlStore {
     operations: Operations,
     in_flight: InFlight,
     table: TableName,
+    limits: Limits,
 }
 
 impl MySqlStore {
@@ -150,9 +164,9 @@ impl MySqlStore {
     /// Proves inside your own transaction that the guard still holds its lock, and keeps it so until the transaction ends.
     ///
     /// What a lease alone cannot do: your transaction's work is protected even if it outlives the lease. From this call
-    /// until it ends, nobody else is granted the lock (they are refused at once, as if it were held), while renewals go on.
-    /// Commit only if the answer was `Ok`; roll back otherwise. Release the guard after the commit, not before: a release
-    /// has to change what the transaction has locked, and fails as busy after some seconds.
+    /// until it ends, no one else is granted the lock (their requests are busy, which a mutex reports as held), while renewals
+    /// go on. Commit only if the answer was `Ok`; roll back otherwise. Release the guard after the commit, not before: a
+    /// release has to change what the transaction has locked, and is busy until then.
     ///
     /// On MariaDB begin the transaction with
     /// [READ COMMITTED](mysql_async::IsolationLevel::ReadCommitted): at its default, REPEATABLE READ, a share lock also

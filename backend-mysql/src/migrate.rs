@@ -15,11 +15,13 @@ const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 const COLUMNS: &[(&str, &str, Option<i64>, bool)] = &[
     ("lock_id", "varbinary", Some(1024), false),
     ("owner", "binary", Some(16), true),
+    ("released_by", "binary", Some(16), true),
     ("fence", "bigint", None, false),
     ("holder", "varchar", Some(1024), false),
     ("acquired_at", "bigint", None, false),
     ("released_at", "bigint", None, true),
     ("expires_at", "bigint", None, false),
+    ("ttl", "bigint", None, false),
 ];
 /// Its keys, column by column.
 const KEYS: &[(&str, &str)] = &[("PRIMARY", "lock_id"), ("by_owner", "lock_id"), ("by_owner", "owner")];

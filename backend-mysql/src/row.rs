@@ -1,13 +1,13 @@
-//! Reading what the server answers. Text protocol: every value comes as bytes.
+//! Reading what the server sends. Text protocol: every value comes as bytes.
 
 use db_mutex_core::{Fence, HolderText, Lease, LockId, LockRow, OwnerToken, StoreError, StoreErrorKind};
 use mysql_async::{Row, Value};
 
-/// A row of the statements that begin with `Sql::select`.
-#[derive(Debug)]
+/// A row of the statements that begin with `Sql::select`. No `Debug`: it has owner tokens.
 pub(crate) struct Found {
     pub(crate) row: LockRow,
     owner: Option<Vec<u8>>,
+    released_by: Option<Vec<u8>>,
 }
 
 impl Found {
@@ -16,29 +16,40 @@ impl Found {
         let mut next = || values.next().unwrap_or(Value::NULL);
         let lock_id = text(next()).and_then(|id| LockId::new(id).ok()).ok_or_else(not_ours)?;
         let owner = bytes(next());
+        let released_by = bytes(next());
         let fence = Fence::new(required(next())?);
         let holder = HolderText::lossy(&text(next()).ok_or_else(not_ours)?);
         let acquired_at_us = required(next())?;
         let released_at_us = number(next());
         let expires_at_us = required(next())?;
+        let ttl_us = required(next())?;
         let now_us = required(next())?;
         let mut row = LockRow::new(lock_id, holder, Lease::new(fence, acquired_at_us, expires_at_us));
         row.owned = owner.is_some();
         row.released_at_us = released_at_us;
+        row.ttl_us = ttl_us;
         row.now_us = now_us;
-        Ok(Self { row, owner })
+        Ok(Self { row, owner, released_by })
     }
 
-    /// Whether it is this owner's. The token was minted for one acquisition, so that tells who was granted the lock.
+    /// Whether the owner was granted the lock, and no one after it. The token was minted for one acquisition.
     pub(crate) fn is_owned_by(&self, owner: &OwnerToken) -> bool {
         self.owner.as_deref() == Some(owner.as_bytes().as_slice())
     }
 
-    /// The owner's lease, if it lasts.
-    pub(crate) fn lease_of(&self, owner: &OwnerToken) -> Option<Lease> {
-        let row = &self.row;
-        let lasts = self.is_owned_by(owner) && row.is_taken();
-        lasts.then(|| Lease::new(row.fence, row.acquired_at_us, row.expires_at_us))
+    /// Whether this owner was the last to be released.
+    pub(crate) fn was_released_by(&self, owner: &OwnerToken) -> bool {
+        self.released_by.as_deref() == Some(owner.as_bytes().as_slice())
+    }
+
+    pub(crate) fn lease(&self) -> Lease {
+        Lease::new(self.row.fence, self.row.acquired_at_us, self.row.expires_at_us)
+    }
+
+    /// Whether the row is as a renewal for `ttl_us` at that time leaves it. If it was skipped because it was locked, it is
+    /// not, unless another request of the owner has done the same: that is as good.
+    pub(crate) fn is_prolonged(&self, at_us: i64, ttl_us: i64) -> bool {
+        at_us != 0 && self.row.expires_at_us >= at_us.saturating_add(ttl_us) && self.row.ttl_us >= ttl_us
     }
 }
 

@@ -6,13 +6,13 @@ use crate::error::store_error;
 
 /// Says what a connection has to be set to, and how a borrowed one gets its own settings back.
 ///
-/// `autocommit`, or an acquired lock vanishes with the connection; strict, or values are cut to fit; READ COMMITTED, or
-/// refused attempts lock rows and batches deadlock; short waits, or one locked row holds everything up for 50 s, and a
-/// table that is being altered for a day.
+/// `autocommit`, or an acquired lock vanishes with the connection; strict, or values are cut to fit; READ UNCOMMITTED, or an
+/// insert does not see the row that another transaction has inserted, and waits for it (and at the stricter levels refused
+/// attempts lock rows and batches deadlock); short waits, or a table that is being altered holds everything up for a day.
 const SETTINGS: [&str; 2] = [
     "SET SESSION autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
      innodb_lock_wait_timeout = 1, lock_wait_timeout = 5",
-    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED, READ WRITE",
 ];
 
 /// Whose connections the requests go through.
@@ -43,7 +43,7 @@ impl Session {
         }
     }
 
-    /// What goes before and behind the statements of a request.
+    /// What goes before and after the statements of a request.
     pub(crate) fn around(&self) -> (Vec<&str>, Vec<&str>) {
         match self {
             Self::Own => (Vec::new(), Vec::new()),
@@ -57,22 +57,22 @@ impl Session {
         mut connection: Conn,
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let (before, behind) = self.around();
+        let (before, after) = self.around();
         if !before.is_empty() {
             connection.query_drop(before.join("; ")).await.map_err(store_error)?;
         }
         let done = work(&mut connection).await;
-        if !behind.is_empty() && connection.query_drop(behind.join("; ")).await.is_err() {
+        if !after.is_empty() && connection.query_drop(after.join("; ")).await.is_err() {
             let _ = connection.disconnect().await;
         }
         done
     }
 
-    /// What makes a connection usable again after a request has failed half-way; `None` when nothing has to be done.
-    pub(crate) fn repair(&self, in_transaction: bool) -> Option<String> {
+    /// What makes a connection usable again after a request has failed half-way.
+    pub(crate) fn repair(&self) -> String {
         match self {
-            Self::Own => in_transaction.then(|| "ROLLBACK".to_owned()),
-            Self::Borrowed { restore, .. } => Some(format!("ROLLBACK; {restore}")),
+            Self::Own => "ROLLBACK".to_owned(),
+            Self::Borrowed { restore, .. } => format!("ROLLBACK; {restore}"),
         }
     }
 }

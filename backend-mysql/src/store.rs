@@ -1,26 +1,39 @@
 use std::time::Duration;
 
 use db_mutex_core::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, ListFilter, LockId, LockRow, LockStore, RenewRequest, Renewed,
-    StoreError, StoreErrorKind, async_trait,
+    DeleteBy, DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore,
+    RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
 };
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use crate::MySqlStore;
-use crate::operations::{Operations, owner_of};
+use crate::operations::{Operations, busy};
 
 #[async_trait]
 impl LockStore for MySqlStore {
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
-        only(self.insert_many(std::slice::from_ref(request)).await?)
+        let request = request.clone();
+        let on_its_way = self.in_flight.enter([request.owner]);
+        self.call(move |database| async move {
+            let _on_its_way = on_its_way;
+            database.insert(&request).await
+        })
+        .await
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
-        only(self.delete_many(std::slice::from_ref(request)).await?)
+        let request = request.clone();
+        // Not before an insert of the same owner whose caller has gone away.
+        if let DeleteBy::Owner(owner) = &request.by {
+            self.in_flight.settled(owner).await;
+        }
+        self.call(move |database| async move { database.delete(&request).await }).await
     }
 
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
-        only(self.renew_many(std::slice::from_ref(request)).await?)
+        let mut answers = self.renew_many(std::slice::from_ref(request)).await;
+        answers.pop().unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Other, "the database returned nothing")))
     }
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
@@ -38,28 +51,42 @@ impl LockStore for MySqlStore {
         self.call(move |database| async move { database.list(include_free).await }).await
     }
 
-    async fn insert_many(&self, requests: &[InsertRequest]) -> Result<Vec<Inserted>, StoreError> {
-        let requests = requests.to_vec();
+    async fn insert_many(&self, requests: &[InsertRequest]) -> Vec<Result<Inserted, StoreError>> {
+        let (count, requests) = (requests.len(), requests.to_vec());
         let on_their_way = self.in_flight.enter(requests.iter().map(|request| request.owner));
-        self.call(move |database| async move {
+        let call = self.call(move |database| async move {
             let _on_their_way = on_their_way;
-            database.insert_many(&requests).await
-        })
-        .await
+            Ok(database.insert_many(&requests).await)
+        });
+        call.await.unwrap_or_else(|error| error.for_all(count))
     }
 
-    async fn delete_many(&self, requests: &[DeleteRequest]) -> Result<Vec<Deleted>, StoreError> {
-        let requests = requests.to_vec();
-        // Not sooner than an insert of the same owner whose caller has gone away.
-        for owner in requests.iter().filter_map(owner_of) {
-            self.in_flight.settled(&owner).await;
+    async fn delete_many(&self, requests: &[DeleteRequest]) -> Vec<Result<Deleted, StoreError>> {
+        let mut answers: Vec<_> = requests.iter().map(|_| Err(busy())).collect();
+        let (mut settled, mut places) = (Vec::new(), Vec::new());
+        for (at, request) in requests.iter().enumerate() {
+            // One whose insert is still on its way stays busy: the others do not wait for it.
+            if self.is_settled(&request.by).await {
+                settled.push(request.clone());
+                places.push(at);
+            }
         }
-        self.call(move |database| async move { database.delete_many(&requests).await }).await
+        let call = self.call(move |database| async move { Ok(database.delete_many(&settled).await) });
+        let deleted = call.await.unwrap_or_else(|error| error.for_all(places.len()));
+        for (at, answer) in places.into_iter().zip(deleted) {
+            answers[at] = answer;
+        }
+        answers
     }
 
-    async fn renew_many(&self, requests: &[RenewRequest]) -> Result<Vec<Renewed>, StoreError> {
-        let requests = requests.to_vec();
-        self.call(move |database| async move { database.renew_many(&requests).await }).await
+    async fn renew_many(&self, requests: &[RenewRequest]) -> Vec<Result<Renewed, StoreError>> {
+        let (count, requests) = (requests.len(), requests.to_vec());
+        let call = self.call(move |database| async move { Ok(database.renew_many(&requests).await) });
+        call.await.unwrap_or_else(|error| error.for_all(count))
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
     }
 }
 
@@ -82,9 +109,12 @@ impl MySqlStore {
             Err(StoreError::new(StoreErrorKind::Unavailable, message).with_source(error))
         })
     }
-}
 
-/// The one answer to one request.
-fn only<A>(mut answers: Vec<A>) -> Result<A, StoreError> {
-    answers.pop().ok_or_else(|| StoreError::new(StoreErrorKind::Other, "the database answered nothing"))
+    /// Whether no insert of the owner is on its way.
+    async fn is_settled(&self, by: &DeleteBy) -> bool {
+        match by {
+            DeleteBy::Owner(owner) => timeout(Duration::ZERO, self.in_flight.settled(owner)).await.is_ok(),
+            _ => true,
+        }
+    }
 }

@@ -1,65 +1,22 @@
 //! What needs a server to itself: one that is measured, and killed.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use db_mutex_conformance::CASES;
-use db_mutex_core::{DeleteRequest, Inserted, LockStore, TableName};
+use db_mutex_conformance::{CASES, Suite};
+use db_mutex_core::{DeleteRequest, Deleted, Inserted, LockStore, RenewRequest, Renewed, TableName, Ttl};
 use db_mutex_mysql::MySqlStore;
 
-use crate::database::{Database, MINUTE, ask, granted, request, until};
-
-/// A server in a folder of its own, gone with the test.
-struct Server {
-    name: &'static str,
-    folder: PathBuf,
-}
-
-impl Server {
-    fn start(name: &'static str) -> Self {
-        let folder = std::env::temp_dir().join(format!("db-mutex-{name}-{}", std::process::id()));
-        let server = Self { name, folder };
-        server.script("up");
-        server
-    }
-
-    fn script(&self, action: &str) -> String {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/databases");
-        let mut command = Command::new(script);
-        command.arg(action).env("DB_MUTEX_TEST_DIR", &self.folder);
-        if action != "down" {
-            command.arg(self.name);
-        }
-        let output = command.output().expect("scripts/databases can be run");
-        assert!(output.status.success(), "{action}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    fn kill(&self) {
-        let pid = std::fs::read_to_string(self.folder.join(self.name).join("pid")).unwrap();
-        let killed = Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap();
-        assert!(killed.success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.script("down");
-            return;
-        }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/databases");
-        let _ = Command::new(script).arg("down").env("DB_MUTEX_TEST_DIR", &self.folder).output();
-    }
-}
+use crate::database::{Database, MINUTE, ask, force, granted, id, request, until};
+use crate::own_server::OwnServer;
+use crate::servers::{lock_row, shift_row};
 
 async fn alone(name: &'static str) {
-    let server = Server::start(name);
-    let database = Arc::new(Database::new(&server.script("url")));
+    let server = OwnServer::start(name);
+    let database = Arc::new(Database::new(server.url()));
     refused_attempts_write_no_redo(name, &database).await;
+    single_statements_use_the_keys(name, &database).await;
     the_suite_passes_with_hostile_defaults(name, &database).await;
     all_go_on_after_the_server_was_killed(&server, &database).await;
 }
@@ -82,16 +39,7 @@ async fn the_suite_passes_with_hostile_defaults(name: &str, database: &Arc<Datab
             for _ in 0..4 {
                 scope.spawn(|| {
                     while let Some(case) = CASES.get(next.fetch_add(1, Ordering::SeqCst)) {
-                        let url = url.clone();
-                        let run = || {
-                            case.run(move |namespace| {
-                                let url = url.clone();
-                                async move {
-                                    let table = TableName::new(namespace).unwrap();
-                                    MySqlStore::builder().table(table).connect(&url).await.unwrap()
-                                }
-                            });
-                        };
+                        let run = || case.run(&suite_on(&url));
                         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
                             failed.lock().unwrap().push(case.name);
                         }
@@ -107,33 +55,110 @@ async fn the_suite_passes_with_hostile_defaults(name: &str, database: &Arc<Datab
     assert!(failed.is_empty(), "with hostile defaults of the server these fail: {failed:?}");
 }
 
+fn suite_on(url: &str) -> Suite {
+    let urls = [url.to_owned(), url.to_owned(), url.to_owned()];
+    let [open, lock, shift] = urls;
+    let suite = Suite::new(move |namespace| {
+        let url = open.clone();
+        async move {
+            let table = TableName::new(namespace).unwrap();
+            MySqlStore::builder().table(table).connect(&url).await.unwrap()
+        }
+    });
+    let suite = suite.lock_row(move |namespace, lock_id| {
+        let url = lock.clone();
+        async move { lock_row(&url, &namespace, &lock_id).await }
+    });
+    suite.shift_row(move |namespace, lock_id, by| {
+        let url = shift.clone();
+        async move { shift_row(&url, &namespace, &lock_id, by).await }
+    })
+}
+
 /// An attempt that locks the row first writes some hundred bytes, and with binary logs waits for the disk.
 async fn refused_attempts_write_no_redo(name: &str, database: &Database) {
     let store = database.store().await;
     granted(ask(&store, "held", MINUTE).await.unwrap());
+    let spent = request("spent", MINUTE);
+    let spent_release = DeleteRequest::by_owner(spent.lock_id.clone(), spent.owner);
+    granted(store.insert_if_absent(&spent).await.unwrap());
+    store.delete(&spent_release).await.unwrap();
+    let many: Vec<_> = (0..50).map(|number| request(&format!("many {number}"), MINUTE)).collect();
+    assert!(store.insert_many(&many).await.iter().all(Result::is_ok));
+    let others: Vec<_> = many.iter().map(|request_| request(request_.lock_id.as_str(), MINUTE)).collect();
     // The server writes on its own account too, now and then; what an attempt writes would be in every one of the rounds.
     let mut rounds = Vec::new();
     for _ in 0..10 {
         let before = database.status("Innodb_os_log_written").await;
         for _ in 0..100 {
             assert!(matches!(ask(&store, "held", MINUTE).await.unwrap(), Inserted::Held(_)));
+            assert!(matches!(store.insert_if_absent(&spent).await.unwrap(), Inserted::Spent));
+            assert_eq!(store.delete(&spent_release).await.unwrap(), Deleted::Already);
+        }
+        for _ in 0..2 {
+            assert!(store.insert_many(&others).await.iter().all(|answer| matches!(answer, Ok(Inserted::Held(_)))));
         }
         rounds.push(database.status("Innodb_os_log_written").await - before);
     }
-    let before = database.status("Innodb_os_log_written").await;
-    for _ in 0..100 {
-        let request = request("free", MINUTE);
-        granted(store.insert_if_absent(&request).await.unwrap());
-        store.delete(&DeleteRequest::by_owner(request.lock_id.clone(), request.owner)).await.unwrap();
-    }
-    let granted = database.status("Innodb_os_log_written").await - before;
-    println!("{name}: bytes of redo in 10 rounds of 100 refused attempts: {rounds:?}; of 100 pairs: {granted}");
+    println!("{name}: bytes of redo in 10 rounds of 100 refused attempts of each kind: {rounds:?}");
     let least = rounds.iter().min().copied().unwrap_or(u64::MAX);
-    assert!(least < 2_000, "{name}: 100 refused attempts write {least} bytes of redo at least");
-    assert!(granted > 10 * least, "{name}: what is measured does not count redo");
+    assert!(least < 2_000, "{name}: 100 refused attempts of each kind write {least} bytes of redo at least");
+
+    let mut costs = Vec::new();
+    let mut owners = Vec::new();
+    for (what, expect) in [("insert", 1), ("renewal", 0), ("release", 2), ("takeover", 1)] {
+        let before = database.status("Innodb_os_log_written").await;
+        for number in 0..100 {
+            let id = id(&format!("cost {number}"));
+            if expect == 1 {
+                let request = request(id.as_str(), MINUTE);
+                owners.push(request.owner);
+                granted(store.insert_if_absent(&request).await.unwrap());
+            } else if expect == 0 {
+                let renewal = RenewRequest::new(id, owners[number], Ttl::new(MINUTE * 2).unwrap());
+                assert!(matches!(store.renew(&renewal).await.unwrap(), Renewed::Renewed(_)));
+            } else {
+                let release = DeleteRequest::by_owner(id, owners[number]);
+                assert_eq!(store.delete(&release).await.unwrap(), Deleted::Released);
+            }
+        }
+        costs.push((what, (database.status("Innodb_os_log_written").await - before) / 100));
+    }
+    println!("{name}: bytes of redo for each: {costs:?}");
+    let all: u64 = costs.iter().map(|(_, bytes)| bytes).sum();
+    assert!(all * 25 > 10 * least, "{name}: what is measured does not count redo");
 }
 
-async fn all_go_on_after_the_server_was_killed(server: &Server, database: &Arc<Database>) {
+/// Prepared statements are planned by the server each time; a plan that reads the whole table is seen by the rows it reads.
+async fn single_statements_use_the_keys(name: &str, database: &Database) {
+    let store = database.store().await;
+    let digits = (0..10).map(|digit| format!("SELECT {digit} AS i")).collect::<Vec<_>>().join(" UNION ALL ");
+    let tables = ["a", "b", "c", "d", "e"].map(|name| format!("({digits}) AS {name}")).join(", ");
+    let rows = "CONCAT('other ', a.i, b.i, c.i, d.i, e.i), NULL, NULL, 5, 'h', 1, 2, 2, 1";
+    database.run(&format!("INSERT INTO {{t}} SELECT {rows} FROM {tables}")).await;
+    let rows_read =
+        async || database.status("Handler_read_rnd_next").await + database.status("Handler_read_next").await;
+    let before = rows_read().await;
+    for round in 0..100 {
+        let mine = request("job", MINUTE);
+        granted(store.insert_if_absent(&mine).await.unwrap());
+        assert!(matches!(ask(&store, "job", MINUTE).await.unwrap(), Inserted::Held(_)));
+        granted(store.insert_if_absent(&mine).await.unwrap());
+        let renewal = RenewRequest::new(mine.lock_id.clone(), mine.owner, Ttl::NEVER);
+        assert!(matches!(store.renew(&renewal).await.unwrap(), Renewed::Renewed(_)));
+        if round % 2 == 0 {
+            assert_eq!(force(&store, "job").await, Deleted::Released);
+        } else {
+            let release = DeleteRequest::by_owner(mine.lock_id.clone(), mine.owner);
+            assert_eq!(store.delete(&release).await.unwrap(), Deleted::Released);
+        }
+    }
+    let read = rows_read().await - before;
+    println!("{name}: {read} rows read by 500 requests beside 100000 rows");
+    assert!(read < 100_000, "{name}: {read} rows were read by 500 requests");
+}
+
+async fn all_go_on_after_the_server_was_killed(server: &OwnServer, database: &Arc<Database>) {
     const BEFORE: usize = 200;
     let (inside, latest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
     let (acquired, errors, stop) =
@@ -160,6 +185,7 @@ async fn all_go_on_after_the_server_was_killed(server: &Server, database: &Arc<D
                             tokio::time::sleep(Duration::from_millis(1)).await;
                             continue;
                         }
+                        Ok(other) => panic!("a new owner was answered {other:?}"),
                         Err(error) => {
                             assert!(error.is_transient(), "{error:?}");
                             errors.fetch_add(1, Ordering::SeqCst);
@@ -178,7 +204,7 @@ async fn all_go_on_after_the_server_was_killed(server: &Server, database: &Arc<D
     until(async || acquired.load(Ordering::SeqCst) >= BEFORE).await;
     server.kill();
     let killed = Instant::now();
-    server.script("start");
+    server.start_again();
     let up = killed.elapsed();
     let then = acquired.load(Ordering::SeqCst);
     until(async || acquired.load(Ordering::SeqCst) >= then + BEFORE).await;

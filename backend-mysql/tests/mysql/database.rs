@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use db_mutex_core::{
-    DbMutex, HolderText, InsertRequest, Inserted, Lease, LockId, LockStore, OwnerToken, StoreError, TableName, Ttl,
+    DbMutex, DeleteRequest, Deleted, HolderText, InsertRequest, Inserted, Lease, LockId, LockStore, OwnerToken,
+    StoreError, StoreErrorKind, TableName, Ttl,
 };
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::{FromRow, Queryable};
-use db_mutex_mysql::mysql_async::{Conn, Opts, OptsBuilder, Row};
+use db_mutex_mysql::mysql_async::{Conn, Row};
 
-use crate::servers::{MARIADB, MYSQL};
+use crate::servers::{self, MARIADB, MYSQL};
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 /// How long a test waits for what has to happen soon.
@@ -44,10 +45,14 @@ impl Database {
         DbMutex::new(Arc::new(self.store().await)).unwrap()
     }
 
-    /// A connection of somebody else's.
+    /// A connection of another client.
     pub(crate) async fn connection(&self) -> Conn {
-        let opts = OptsBuilder::from_opts(Opts::from_url(&self.url).unwrap()).prefer_socket(false);
-        Conn::new(opts).await.unwrap()
+        servers::connect(&self.url).await
+    }
+
+    /// A transaction of another client that has the row of an id locked, until it is dropped.
+    pub(crate) async fn lock_row(&self, lock_id: &str) -> Conn {
+        servers::lock_row(&self.url, self.table.as_str(), &id(lock_id)).await
     }
 
     /// Runs statements on such a connection; `{t}` is the table.
@@ -84,7 +89,36 @@ pub(crate) async fn ask(store: &MySqlStore, lock_id: &str, ttl: Duration) -> Res
 pub(crate) fn granted(answer: Inserted) -> Lease {
     match answer {
         Inserted::Granted(lease) => lease,
-        Inserted::Held(holder) => panic!("held by {holder:?}"),
+        other => panic!("not granted: {other:?}"),
+    }
+}
+
+/// Releases a lock by force, as an operator does who has just looked at it.
+pub(crate) async fn force(store: &MySqlStore, lock_id: &str) -> Deleted {
+    let fence = store.find(&id(lock_id)).await.unwrap().unwrap().fence;
+    store.delete(&DeleteRequest::by_fence(id(lock_id), fence)).await.unwrap()
+}
+
+/// Checks that a row could not be locked, rather than waited for.
+#[track_caller]
+pub(crate) fn busy<A: std::fmt::Debug>(answer: Result<A, StoreError>) {
+    match answer {
+        Err(error) if error.kind() == StoreErrorKind::Busy => {
+            assert!(error.to_string().contains("another transaction"), "the server had to undo it: {error}");
+        }
+        other => panic!("not busy: {other:?}"),
+    }
+}
+
+/// Sends a request again while its row is locked, as a mutex does.
+pub(crate) async fn while_busy<A, Sending: Future<Output = Result<A, StoreError>>>(
+    mut send: impl FnMut() -> Sending,
+) -> Result<A, StoreError> {
+    loop {
+        match send().await {
+            Err(error) if error.kind() == StoreErrorKind::Busy => tokio::time::sleep(Duration::from_millis(1)).await,
+            answer => return answer,
+        }
     }
 }
 

@@ -8,7 +8,10 @@ mod servers;
 
 mod alone;
 mod database;
+mod locked_rows;
+mod many;
 mod opening;
+mod own_server;
 mod proxy;
 mod repeats;
 mod rights;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
 
 pub(crate) struct Proxy {
     pub(crate) url: String,
@@ -20,6 +21,9 @@ struct State {
     delaying: AtomicU64,
     /// How often the client has spoken after the server.
     round_trips: AtomicUsize,
+    /// Whether replies are kept back.
+    keeping: watch::Sender<bool>,
+    cut: Notify,
 }
 
 impl Proxy {
@@ -48,6 +52,17 @@ impl Proxy {
         self.state.delaying.store(milliseconds, Ordering::SeqCst);
     }
 
+    /// Keeps all replies back until the connections are cut.
+    pub(crate) fn keep_replies(&self) {
+        self.state.keeping.send_replace(true);
+    }
+
+    /// Cuts all connections, whose replies are lost; new ones work.
+    pub(crate) fn cut(&self) {
+        self.state.cut.notify_waiters();
+        self.state.keeping.send_replace(false);
+    }
+
     /// The round trips since the last question.
     pub(crate) fn round_trips(&self) -> usize {
         self.state.round_trips.swap(0, Ordering::SeqCst)
@@ -58,8 +73,11 @@ impl State {
     async fn forward(self: Arc<Self>, mut client: TcpStream, mut server: TcpStream) {
         let (mut said, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
         let mut clients_turn = true;
+        let mut keeping = self.keeping.subscribe();
         loop {
             tokio::select! {
+                biased;
+                () = self.cut.notified() => return,
                 Ok(bytes @ 1..) = client.read(&mut said) => {
                     if clients_turn {
                         self.round_trips.fetch_add(1, Ordering::SeqCst);
@@ -71,6 +89,11 @@ impl State {
                 }
                 Ok(bytes @ 1..) = server.read(&mut answered) => {
                     clients_turn = true;
+                    tokio::select! {
+                        biased;
+                        () = self.cut.notified() => return,
+                        _ = keeping.wait_for(|keeping| !keeping) => {}
+                    }
                     if self.losing.swap(false, Ordering::SeqCst) || client.write_all(&answered[..bytes]).await.is_err() {
                         return;
                     }

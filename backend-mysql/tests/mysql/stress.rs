@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use db_mutex_core::{DeleteRequest, Deleted, Inserted, LockStore};
 
-use crate::database::{Database, MINUTE, request};
+use crate::database::{Database, MINUTE, request, while_busy};
 use crate::servers::{MARIADB, MYSQL};
 
 /// What the holders of one id have seen.
@@ -37,7 +37,7 @@ async fn sixteen_workers_on_four_ids(name: &str, url: &str) {
                     turn += 1;
                     let request = request(&format!("id {}", turn % 4), MINUTE);
                     let seen = &seen[turn % 4];
-                    match store.insert_if_absent(&request).await {
+                    match while_busy(|| store.insert_if_absent(&request)).await {
                         Ok(Inserted::Granted(lease)) => {
                             assert!(!seen.inside.swap(true, Ordering::SeqCst), "two hold {}", request.lock_id);
                             let before = seen.latest.swap(lease.fence.get(), Ordering::SeqCst);
@@ -45,15 +45,16 @@ async fn sixteen_workers_on_four_ids(name: &str, url: &str) {
                             granted.fetch_add(1, Ordering::SeqCst);
                             seen.inside.store(false, Ordering::SeqCst);
                             let release = DeleteRequest::by_owner(request.lock_id.clone(), request.owner);
-                            match store.delete(&release).await {
+                            match while_busy(|| store.delete(&release)).await {
                                 Ok(Deleted::Released) => {}
-                                Ok(Deleted::NotHeld) => panic!("a lock that is held for a minute was lost"),
+                                Ok(other) => panic!("a lock that is held for a minute was lost: {other:?}"),
                                 Err(error) => *errors.lock().unwrap().entry(format!("{error:?}")).or_default() += 1,
                             }
                         }
                         Ok(Inserted::Held(_)) => {
                             refused.fetch_add(1, Ordering::SeqCst);
                         }
+                        Ok(other) => panic!("a new owner was answered {other:?}"),
                         Err(error) => *errors.lock().unwrap().entry(format!("{error:?}")).or_default() += 1,
                     }
                 }

@@ -1,17 +1,17 @@
 use std::time::Duration;
 
-use db_mutex_core::{DbMutex, DeleteRequest, Guard, Inserted, LockStore, StoreErrorKind};
+use db_mutex_core::{DbMutex, DeleteRequest, Deleted, Error, Guard, LockStore};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::Queryable;
 use db_mutex_mysql::mysql_async::{Conn, IsolationLevel, Transaction, TxOpts};
 
-use crate::database::{Database, MINUTE, ask, both, granted, id, request, until_free, waits_for_no_lock};
+use crate::database::{Database, MINUTE, ask, both, busy, force, granted, id, request, until_free, waits_for_no_lock};
 
 struct Bench {
     store: MySqlStore,
     guard: Guard,
     mine: Conn,
-    _mutex: DbMutex,
+    mutex: DbMutex,
 }
 
 /// A lock that is held for `ttl`, and a connection of the user's own with a table to work on.
@@ -20,7 +20,7 @@ async fn bench(database: &Database, ttl: Duration) -> Bench {
     let mutex = database.mutex().await;
     database.run("CREATE TABLE {t}_work (done INTEGER) ENGINE = InnoDB").await;
     let guard = mutex.lock("job").ttl(ttl).acquire().await.unwrap();
-    Bench { store, guard, mine: database.connection().await, _mutex: mutex }
+    Bench { store, guard, mine: database.connection().await, mutex }
 }
 
 async fn begin(mine: &mut Conn, isolation: IsolationLevel) -> Transaction<'_> {
@@ -36,22 +36,25 @@ const ISOLATIONS: [IsolationLevel; 3] =
 async fn a_verified_commit_is_protected_beyond_the_lease() {
     for isolation in ISOLATIONS {
         for database in both() {
-            let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_millis(300)).await;
+            let Bench { store, guard, mut mine, mutex } = bench(&database, Duration::from_millis(300)).await;
             let mut transaction = begin(&mut mine, isolation).await;
             assert_eq!(store.verify_in(&mut transaction, &guard).await.unwrap(), guard.fence());
             until_free(&store, "job").await;
 
             // The lease is over, but a takeover would have to change what the transaction has locked. It does not wait for
-            // that (a lock wait takes a second at least), and neither does what is asked for beside it.
+            // that (a lock wait takes a second at least), and neither do the other requests of its batch.
             waits_for_no_lock(async |round| {
-                assert!(matches!(ask(&store, "job", MINUTE).await.unwrap(), Inserted::Held(_)));
+                busy(ask(&store, "job", MINUTE).await);
                 let [later, other] = ["later", "other"].map(|name| request(&format!("{name} {round}"), MINUTE));
-                let answers = store.insert_many(&[request("job", MINUTE), later, other]).await.unwrap();
-                let shape: Vec<_> = answers.iter().map(|answer| matches!(answer, Inserted::Granted(_))).collect();
-                assert_eq!(shape, [false, true, true]);
+                let mut answers = store.insert_many(&[request("job", MINUTE), later, other]).await;
+                granted(answers.pop().unwrap().unwrap());
+                granted(answers.pop().unwrap().unwrap());
+                busy(answers.pop().unwrap());
             })
             .await;
 
+            let refused = mutex.lock("job").acquire().await.unwrap_err();
+            assert!(matches!(refused, Error::Held { .. }), "{refused:?}");
             transaction.query_drop(format!("INSERT INTO {}_work VALUES (1)", database.table)).await.unwrap();
             transaction.commit().await.unwrap();
             assert!(granted(ask(&store, "job", MINUTE).await.unwrap()).fence > guard.fence());
@@ -135,7 +138,7 @@ async fn an_ended_lease_cannot_be_verified_even_if_nobody_took_it() {
 async fn a_lock_released_by_force_cannot_be_verified() {
     for database in both() {
         let Bench { store, guard, mut mine, .. } = bench(&database, MINUTE).await;
-        store.delete(&DeleteRequest::by_force(id("job"))).await.unwrap();
+        assert_eq!(force(&store, "job").await, Deleted::Released);
         let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
         assert!(store.verify_in(&mut transaction, &guard).await.unwrap_err().is_timed_out());
         transaction.rollback().await.unwrap();
@@ -146,13 +149,16 @@ async fn a_lock_released_by_force_cannot_be_verified() {
 #[tokio::test]
 async fn a_release_before_the_commit_is_busy_and_not_lost() {
     for database in both() {
-        let Bench { guard, mut mine, .. } = bench(&database, MINUTE).await;
-        let impatient = MySqlStore::builder().table(database.table.clone()).statement_timeout(Duration::from_secs(4));
-        let impatient = impatient.connect(&database.url).await.unwrap();
+        let Bench { store, guard, mut mine, .. } = bench(&database, MINUTE).await;
         let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
-        impatient.verify_in(&mut transaction, &guard).await.unwrap();
-        let error = impatient.delete(&DeleteRequest::by_owner(id("job"), *guard.owner())).await.unwrap_err();
-        assert_eq!(error.kind(), StoreErrorKind::Busy, "{error:?}");
+        store.verify_in(&mut transaction, &guard).await.unwrap();
+        waits_for_no_lock(async |_| {
+            let release = DeleteRequest::by_owner(id("job"), *guard.owner());
+            busy(store.delete(&release).await);
+            busy(store.delete_many(&[release]).await.remove(0));
+            busy(store.delete(&DeleteRequest::by_fence(id("job"), guard.fence())).await);
+        })
+        .await;
         transaction.commit().await.unwrap();
         guard.release().await.unwrap();
     }
@@ -167,7 +173,7 @@ async fn the_text_for_other_drivers_verifies_too() {
         let now: Option<i64> = transaction.exec_first(store.verify_sql(), parameters).await.unwrap();
         assert!(now.is_some_and(|now| now < guard.lease().expires_at_us));
         until_free(&store, "job").await;
-        assert!(matches!(ask(&store, "job", MINUTE).await.unwrap(), Inserted::Held(_)));
+        busy(ask(&store, "job", MINUTE).await);
         transaction.commit().await.unwrap();
         granted(ask(&store, "job", MINUTE).await.unwrap());
     }

@@ -4,10 +4,12 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use db_mutex_core::TableName;
+use db_mutex_core::{LockId, TableName};
 use db_mutex_mysql::MySqlStore;
-use db_mutex_mysql::mysql_async::{Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
+use db_mutex_mysql::mysql_async::prelude::Queryable;
+use db_mutex_mysql::mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
 
 pub(crate) static MARIADB: LazyLock<String> = LazyLock::new(|| url_of("mariadb", "DB_MUTEX_TEST_MARIADB_URL"));
 pub(crate) static MYSQL: LazyLock<String> = LazyLock::new(|| url_of("mysql", "DB_MUTEX_TEST_MYSQL_URL"));
@@ -42,4 +44,30 @@ pub(crate) fn pool_of(connections: usize, url: &str, session: &str) -> Pool {
         .with_reset_connection(false);
     let opts = OptsBuilder::from_opts(opts).prefer_socket(false).pool_opts(pool).client_found_rows(true);
     Pool::new(if session.is_empty() { opts } else { opts.init(vec![session]) })
+}
+
+/// A connection of another client.
+pub(crate) async fn connect(url: &str) -> Conn {
+    let opts = OptsBuilder::from_opts(Opts::from_url(url).expect("the test's URL is valid")).prefer_socket(false);
+    Conn::new(opts).await.expect("the server can be used")
+}
+
+/// Locks the row of an id in a transaction, until the connection is dropped.
+pub(crate) async fn lock_row(url: &str, table: &str, lock_id: &LockId) -> Conn {
+    let mut connection = connect(url).await;
+    connection.query_drop("START TRANSACTION").await.expect("a transaction can be begun");
+    let select = format!("SELECT fence FROM {table} WHERE lock_id = ? FOR UPDATE");
+    let locked: Option<i64> =
+        connection.exec_first(select, (lock_id.as_str().as_bytes(),)).await.expect("the row can be locked");
+    assert!(locked.is_some(), "there is no row to lock");
+    connection
+}
+
+/// Moves the times of a row, as if the clock had been ahead when it was written.
+pub(crate) async fn shift_row(url: &str, table: &str, lock_id: &LockId, by: Duration) {
+    let by_us = i64::try_from(by.as_micros()).expect("tests shift by years at most");
+    let update =
+        format!("UPDATE {table} SET acquired_at = acquired_at + ?, expires_at = expires_at + ? WHERE lock_id = ?");
+    let values = (by_us, by_us, lock_id.as_str().as_bytes());
+    connect(url).await.exec_drop(update, values).await.expect("the row can be changed");
 }

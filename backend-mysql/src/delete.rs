@@ -1,0 +1,129 @@
+//! Releasing locks.
+
+use db_mutex_core::{DeleteBy, DeleteRequest, Deleted, Fence, OwnerToken, StoreError, StoreErrorKind};
+
+use crate::operations::{BATCH, Operations, back_in_order, busy, last_insert_id, order_of};
+use crate::row::Found;
+
+type Answer = Result<Deleted, StoreError>;
+
+impl Operations {
+    pub(crate) async fn delete(&self, request: &DeleteRequest) -> Answer {
+        let statement = match &request.by {
+            DeleteBy::Owner(owner) => self.sql.delete(request, owner),
+            DeleteBy::Fence(fence) => self.sql.delete_by_fence(&request.lock_id, *fence),
+            _ => return Err(unknown_kind()),
+        };
+        let reply = self.client.send(&[statement]).await?;
+        if last_insert_id(reply.answers.first()) != 0 {
+            return Ok(Deleted::Released);
+        }
+        let found = self.read_one(&request.lock_id).await?;
+        let found = found.as_ref();
+        let answer = match &request.by {
+            DeleteBy::Owner(owner) => not_released(found, owner),
+            DeleteBy::Fence(fence) => not_ended(found, *fence),
+            _ => return Err(unknown_kind()),
+        };
+        settle(request, answer, reply.may_be_a_repeat)
+    }
+
+    /// Those by owner share a statement. A forced delete is an operator's: one, not many.
+    pub(crate) async fn delete_many(&self, requests: &[DeleteRequest]) -> Vec<Answer> {
+        let order = order_of(requests, |request| &request.lock_id);
+        let mut answers = Vec::with_capacity(order.len());
+        for batch in order.chunks(BATCH) {
+            let batch: Vec<_> = batch.iter().map(|at| &requests[*at]).collect();
+            let by_owner = batch.iter().filter_map(|request| Some((*request, owner_of(request)?)));
+            let by_owner: Vec<_> = by_owner.collect();
+            let released = self.delete_batch(&by_owner).await;
+            let mut released = released.unwrap_or_else(|error| error.for_all(by_owner.len())).into_iter();
+            for request in batch {
+                answers.push(match owner_of(request) {
+                    Some(_) => released.next().unwrap_or_else(|| Err(busy())),
+                    None => self.delete(request).await,
+                });
+            }
+        }
+        back_in_order(order, answers)
+    }
+
+    async fn delete_batch(&self, batch: &[(&DeleteRequest, OwnerToken)]) -> Result<Vec<Answer>, StoreError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let reply = self.client.send(&[self.sql.delete_many(batch)]).await?;
+        let statement = reply.answers.first();
+        // Two are affected for each row that an upsert changes.
+        let released = statement.and_then(|answer| usize::try_from(answer.affected_rows / 2).ok()).unwrap_or(0);
+        if released == batch.len() {
+            return Ok(batch.iter().map(|_| Ok(Deleted::Released)).collect());
+        }
+        let rows = self.read_by_id(batch.iter().map(|(request, _)| &request.lock_id)).await?;
+        // Those that this statement has released bear its time. If more do, another delete of the same owner did its work in
+        // the same microsecond, and which has done what is not known: asked again, they have been released before.
+        let now = last_insert_id(statement);
+        let is_ours = |owner: &OwnerToken, found: Option<&Found>| {
+            found.is_some_and(|found| found.was_released_by(owner) && now != 0 && found.row.released_at_us == Some(now))
+        };
+        let ours = batch.iter().filter(|(request, owner)| is_ours(owner, rows.get(&request.lock_id))).count();
+        let answers = batch.iter().map(|(request, owner)| {
+            let found = rows.get(&request.lock_id);
+            match is_ours(owner, found) {
+                true if ours == released => Ok(Deleted::Released),
+                true => Err(busy()),
+                false => settle(request, not_released(found, owner), reply.may_be_a_repeat),
+            }
+        });
+        Ok(answers.collect())
+    }
+}
+
+fn owner_of(request: &DeleteRequest) -> Option<OwnerToken> {
+    match request.by {
+        DeleteBy::Owner(owner) => Some(owner),
+        _ => None,
+    }
+}
+
+/// Why nothing was released in an owner's name.
+fn not_released(found: Option<&Found>, owner: &OwnerToken) -> Answer {
+    match found {
+        Some(found) if found.was_released_by(owner) => Ok(Deleted::Already),
+        Some(found) if found.is_owned_by(owner) && found.row.is_taken() => Err(busy()),
+        _ => Ok(Deleted::NotHeld),
+    }
+}
+
+/// Why the acquisition with that fencing token was not ended.
+fn not_ended(found: Option<&Found>, fence: Fence) -> Answer {
+    match found {
+        Some(found) if found.row.fence == fence && found.row.is_taken() => Err(busy()),
+        Some(found) if found.row.fence == fence && !found.row.owned => Ok(Deleted::Already),
+        _ => Ok(Deleted::NotHeld),
+    }
+}
+
+/// The answer, if the request may have been sent before and its reply lost. If the lock was released before, that was this
+/// request. If not, it is no longer held, but whether it was held until then is not known, and neither answer may be guessed.
+fn settle(request: &DeleteRequest, answer: Answer, may_be_a_repeat: bool) -> Answer {
+    match answer {
+        Ok(Deleted::Already) if may_be_a_repeat => Ok(Deleted::Released),
+        Ok(Deleted::NotHeld) if may_be_a_repeat => {
+            let message = format!(
+                "the connection broke while lock `{}` was being released: it is no longer held, but whether it was until \
+                 then is not known",
+                request.lock_id
+            );
+            Err(StoreError::new(StoreErrorKind::Unavailable, message))
+        }
+        answer => answer,
+    }
+}
+
+fn unknown_kind() -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Other,
+        "this version of db-mutex-mysql does not know this kind of delete; update it",
+    )
+}
