@@ -8,6 +8,7 @@ mod servers;
 
 mod alone;
 mod database;
+mod forced;
 mod locked_rows;
 mod many;
 mod opening;
