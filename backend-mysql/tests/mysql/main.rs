@@ -21,3 +21,4 @@ mod stress;
 mod tls;
 mod traps;
 mod verify;
+mod wrong_clock;

@@ -1,4 +1,4 @@
-//! A server that a test has for itself: to count what it does, and to kill it.
+//! A server that a test has for itself: to count what it does, to kill it, to set its clock.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -25,6 +25,11 @@ impl OwnServer {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Sets the clock of a server whose name ends in `-faketime`: `+10y` ahead, `+0` right. Takes effect at once.
+    pub(crate) fn set_clock(&self, offset: &str) {
+        self.run(&["clock", self.name, offset]);
     }
 
     pub(crate) fn kill(&self) {

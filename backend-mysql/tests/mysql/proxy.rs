@@ -24,6 +24,10 @@ struct State {
     /// Whether replies are kept back.
     keeping: watch::Sender<bool>,
     cut: Notify,
+    /// The text of a request that is held back.
+    holding: watch::Sender<Option<&'static str>>,
+    /// How many requests are or were held back.
+    held: watch::Sender<usize>,
 }
 
 impl Proxy {
@@ -63,6 +67,21 @@ impl Proxy {
         self.state.keeping.send_replace(false);
     }
 
+    /// Holds requests back in which there is this text, until `let_go`.
+    pub(crate) fn hold_requests_with(&self, text: &'static str) {
+        self.state.holding.send_replace(Some(text));
+    }
+
+    /// Waits until a request is held back.
+    pub(crate) async fn holds_one(&self) {
+        let mut held = self.state.held.subscribe();
+        held.wait_for(|held| *held > 0).await.unwrap();
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.state.holding.send_replace(None);
+    }
+
     /// The round trips since the last question.
     pub(crate) fn round_trips(&self) -> usize {
         self.state.round_trips.swap(0, Ordering::SeqCst)
@@ -82,6 +101,13 @@ impl State {
                     if clients_turn {
                         self.round_trips.fetch_add(1, Ordering::SeqCst);
                         clients_turn = false;
+                    }
+                    let mut holding = self.holding.subscribe();
+                    let text = String::from_utf8_lossy(&said[..bytes]);
+                    let is_held = |held: &Option<&str>| held.is_some_and(|held| text.contains(held));
+                    if is_held(&holding.borrow()) {
+                        self.held.send_modify(|held| *held += 1);
+                        holding.wait_for(|held| !is_held(held)).await.unwrap();
                     }
                     let delay = self.delaying.swap(0, Ordering::SeqCst);
                     tokio::time::sleep(Duration::from_millis(delay)).await;
