@@ -11,6 +11,7 @@ mod database;
 mod forced;
 mod locked_rows;
 mod many;
+mod model;
 mod opening;
 mod own_server;
 mod proxy;
