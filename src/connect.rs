@@ -1,7 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{DbMutex, Error, Invalid, LockStore, TableName};
+use crate::store::LockStore;
+use crate::{DbMutex, DbMutexBuilder, Error, Invalid, TableName};
 
 /// Connects to the database that `url` names, and brings its table up to date.
 ///
@@ -24,7 +25,7 @@ pub async fn connect(url: &str) -> Result<DbMutex, Error> {
 
 /// Connects with options that a URL does not have.
 #[derive(Clone)]
-#[must_use = "a connector does nothing until `connect` or `store` is called"]
+#[must_use = "a connector does nothing until `connect` or `builder` is called"]
 pub struct Connector {
     scheme: Scheme,
     #[cfg_attr(
@@ -122,25 +123,29 @@ impl Connector {
         }
     }
 
-    /// Connects, and makes a mutex with the default options.
+    /// Connects and returns a mutex with the default options.
     ///
     /// # Errors
-    /// As [`connect`].
+    /// Same as [`connect`].
     ///
     /// # Cancellation safety
-    /// As [`connect`].
+    /// Same as [`connect`].
     pub async fn connect(&self) -> Result<DbMutex, Error> {
-        Ok(DbMutex::new(self.store().await?)?)
+        self.builder().await?.build()
     }
 
-    /// Connects, for a mutex that is built with options of its own.
+    /// Connects and returns a builder, for a mutex with options of its own.
     ///
     /// # Errors
-    /// As [`connect`].
+    /// Same as [`connect`].
     ///
     /// # Cancellation safety
-    /// As [`connect`].
-    pub async fn store(&self) -> Result<Arc<dyn LockStore>, Error> {
+    /// Same as [`connect`].
+    pub async fn builder(&self) -> Result<DbMutexBuilder, Error> {
+        Ok(DbMutex::builder(self.store().await?))
+    }
+
+    async fn store(&self) -> Result<Arc<dyn LockStore>, Error> {
         match self.scheme {
             #[cfg(feature = "sqlite-unbundled")]
             Scheme::Sqlite => self.sqlite_store().await,

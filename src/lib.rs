@@ -18,8 +18,60 @@
 //! # fn main() {}
 //! ```
 //!
-//! A lock that is held by somebody else is [`Error::Held`], which says by whom and for how long. A lease that ended
-//! before the work did is [`Error::TimedOut`]. A database that fails is neither.
+//! If another holder has the lock, that is [`Error::Held`], which says who and for how much longer. A lease that ended
+//! before the work did is [`Error::Lost`]. A database that fails is neither.
+//!
+//! # Errors
+//!
+//! Every call returns [`Error`], except those that run a closure: they return [`RunError`], which contains what the closure
+//! returned, and converts into [`Error`].
+//!
+//! ```
+//! use std::borrow::Cow;
+//! use db_mutex::{DbMutex, Error, LockId, testing::MemoryStore};
+//!
+//! async fn with_the_error_of_this_crate(mutex: &DbMutex) -> Result<i32, Error> {
+//!     let guard = mutex.lock("job").acquire().await?;
+//!     guard.extend(std::time::Duration::from_secs(60)).await?;
+//!     guard.release().await?;
+//!     mutex.find("job").await?;
+//!     mutex.list(&db_mutex::admin::ListFilter::all()).await?;
+//!     mutex.purge_expired(std::time::Duration::from_secs(3600)).await?;
+//!     mutex.run_or_skip("job", async |_| ()).await?;
+//!     Ok(mutex.run("job", async |_| 42).await?)
+//! }
+//!
+//! async fn with_any_error(mutex: &DbMutex) -> Result<i32, Box<dyn std::error::Error + Send + Sync>> {
+//!     mutex.lock("job").acquire().await?.release().await?;
+//!     Ok(mutex.run("job", async |_| 42).await?)
+//! }
+//!
+//! async fn with_anyhow(mutex: &DbMutex) -> anyhow::Result<i32> {
+//!     mutex.lock("job").acquire().await?.release().await?;
+//!     Ok(mutex.run("job", async |_| 42).await?)
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> anyhow::Result<()> {
+//! let mutex = DbMutex::new(MemoryStore::new())?;
+//! with_the_error_of_this_crate(&mutex).await?;
+//! with_any_error(&mutex).await.map_err(anyhow::Error::from_boxed)?;
+//! with_anyhow(&mutex).await?;
+//!
+//! // In a task:
+//! let task = tokio::spawn({
+//!     let mutex = mutex.clone();
+//!     async move { mutex.run("job", async |guard| guard.fence()).await }
+//! });
+//! task.await??;
+//!
+//! // An id is any kind of string:
+//! let (string, id) = (String::from("job"), LockId::new("job")?);
+//! let _ = (mutex.lock("job"), mutex.lock(&string), mutex.lock(string.clone()), mutex.lock(&"job"));
+//! let _ = (mutex.lock(Cow::Borrowed("job")), mutex.lock(&id), mutex.lock(id.clone()));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Features
 //!
@@ -34,7 +86,7 @@
 //! | `metrics` | the metrics below |
 //! | `all-backends` | every backend there is, with TLS |
 //!
-//! # What it tells
+//! # Tracing and metrics
 //!
 //! Spans of `tracing`: `acquire` and `run`. Events: acquired, refused, waiting, renewed, renewal failed, lost, released, drained, with lock id, fence,
 //! and how long. With the feature `metrics`, through the crate of that name:
@@ -42,15 +94,18 @@
 //! | metric | kind | labels |
 //! |---|---|---|
 //! | `db_mutex_acquire_total` | counter | `outcome`: `granted`, `held`, `failed` |
-//! | `db_mutex_wait_seconds` | histogram: from the first question to the grant | |
+//! | `db_mutex_wait_seconds` | histogram: from the first attempt to the grant | |
 //! | `db_mutex_hold_seconds` | histogram: from the grant until the guard is gone | |
-//! | `db_mutex_held` | gauge: guards that live | |
+//! | `db_mutex_held` | gauge: number of live guards | |
 //! | `db_mutex_renew_total` | counter | `outcome`: `renewed`, `failed` |
 //! | `db_mutex_lost_total` | counter | `reason`: `expired`, `store_unreachable`, `taken_over`, `released_by_force`, `held_too_long` |
 //!
-//! No lock id is a label, for there may be any number; no owner token or password is in any of them.
+//! Lock ids are not used as labels because there may be arbitrarily many. Owner tokens and passwords never appear.
 //!
-//! Whose storage is another one writes a [`LockStore`], and proves it with the crate `db-mutex-conformance`.
+//! # Other databases
+//!
+//! To support another database, implement [`LockStore`](store::LockStore) and verify it with the crate
+//! `db-mutex-conformance`.
 
 mod connect;
 

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{InFlight, Limits, StoreError, StoreErrorKind, TableName};
+use db_mutex_core::store::{InFlight, Limits};
+use db_mutex_core::{StoreError, StoreErrorKind, TableName};
 use mysql_async::{Conn, Pool};
 
 use crate::MySqlStore;

@@ -1,6 +1,7 @@
 //! Releasing locks.
 
-use db_mutex_core::{DeleteBy, DeleteRequest, Deleted, Fence, OwnerToken, StoreError, StoreErrorKind};
+use db_mutex_core::store::{DeleteBy, DeleteRequest, Deleted, StoreTime};
+use db_mutex_core::{Fence, OwnerToken, StoreError, StoreErrorKind};
 
 use crate::operations::{BATCH, Operations, back_in_order, busy, last_insert_id, order_of};
 use crate::row::Found;
@@ -64,7 +65,9 @@ impl Operations {
         // the same microsecond, and which has done what is not known: asked again, they have been released before.
         let now = last_insert_id(statement);
         let is_ours = |owner: &OwnerToken, found: Option<&Found>| {
-            found.is_some_and(|found| found.was_released_by(owner) && now != 0 && found.row.released_at_us == Some(now))
+            found.is_some_and(|found| {
+                found.was_released_by(owner) && now != 0 && found.row.released_at == Some(StoreTime::from_micros(now))
+            })
         };
         let ours = batch.iter().filter(|(request, owner)| is_ours(owner, rows.get(&request.lock_id))).count();
         let answers = batch.iter().map(|(request, owner)| {

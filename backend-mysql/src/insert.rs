@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use db_mutex_core::{Fence, InsertRequest, Inserted, Lease, LockId, OwnerToken, StoreError};
+use db_mutex_core::store::{InsertRequest, Inserted, Lease, StoreTime};
+use db_mutex_core::{Fence, LockId, OwnerToken, StoreError};
 
 use crate::operations::{BATCH, Operations, Written, back_in_order, busy, last_insert_id, order_of, read_last};
 use crate::row::Found;
@@ -16,11 +17,11 @@ impl Operations {
         let reply = self.client.send(&[self.sql.insert(request)]).await?;
         let granted_at = last_insert_id(reply.answers.first());
         if granted_at != 0 {
-            let expires_at = granted_at.saturating_add(request.ttl.to_us());
-            return Ok(Inserted::Granted(Lease::new(Fence::new(granted_at), granted_at, expires_at)));
+            let (fence, acquired_at) = (Fence::new(granted_at), StoreTime::from_micros(granted_at));
+            return Ok(Inserted::Granted(Lease::new(fence, acquired_at, acquired_at + request.ttl.duration())));
         }
         let rows = self.read_by_id([&request.lock_id]).await?;
-        let mut answers = self.judge(&[request], Written { at_us: 0, rows }).await;
+        let mut answers = self.judge(&[request], Written { at: StoreTime::ZERO, rows }).await;
         answers.pop().unwrap_or_else(|| Err(busy()))
     }
 
@@ -47,10 +48,10 @@ impl Operations {
             let found = written.rows.remove(&request.lock_id);
             answers.push(match found {
                 Some(found) if found.is_owned_by(&request.owner) => {
-                    if found.row.acquired_at_us != written.at_us {
+                    if found.row.acquired_at != written.at {
                         repeats.push(at);
                     }
-                    Ok(Inserted::Granted(found.lease()))
+                    Ok(Inserted::Granted(found.row.lease()))
                 }
                 Some(found) if is_held(&found, &request.owner) && found.row.is_excessive() => {
                     self.end_excess(request, found).await
@@ -72,9 +73,7 @@ impl Operations {
         }
         let repeat = self.sql.repeat_many(requests);
         match self.write_and_read(repeat, requests.iter().map(|request| &request.lock_id)).await {
-            Ok(Written { at_us, mut rows }) => {
-                requests.iter().map(|request| repeated(request, at_us, &mut rows)).collect()
-            }
+            Ok(Written { at, mut rows }) => requests.iter().map(|request| repeated(request, at, &mut rows)).collect(),
             Err(error) => error.for_all(requests.len()),
         }
     }
@@ -95,11 +94,11 @@ impl Operations {
     }
 }
 
-fn repeated(request: &InsertRequest, at_us: i64, rows: &mut HashMap<LockId, Found>) -> Answer {
+fn repeated(request: &InsertRequest, at: StoreTime, rows: &mut HashMap<LockId, Found>) -> Answer {
     match rows.remove(&request.lock_id) {
         Some(found) if found.is_owned_by(&request.owner) => {
-            let done = found.is_prolonged(at_us, request.ttl.to_us());
-            if done { Ok(Inserted::Granted(found.lease())) } else { Err(busy()) }
+            let done = found.is_prolonged(at, request.ttl);
+            if done { Ok(Inserted::Granted(found.row.lease())) } else { Err(busy()) }
         }
         found => refusal(found, &request.owner),
     }

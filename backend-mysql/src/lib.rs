@@ -52,7 +52,8 @@ mod url;
 
 use std::fmt;
 
-use db_mutex_core::{Error, Fence, Guard, InFlight, Limits, StoreError, StoreErrorKind, TableName};
+use db_mutex_core::store::{InFlight, Limits, StoreTime};
+use db_mutex_core::{Error, Fence, Guard, StoreError, StoreErrorKind, TableName};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Pool, Transaction, Value};
 
@@ -175,37 +176,31 @@ impl MySqlStore {
     /// The transaction has to be on the store's database.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] when the lock is lost; [`Error::Store`] when the database fails.
+    /// [`Error::Lost`] when the lock is lost; [`Error::Store`] when the database fails.
     ///
     /// # Cancellation safety
     /// When the future is dropped, roll back.
     pub async fn verify_in(&self, transaction: &mut Transaction<'_>, guard: &Guard) -> Result<Fence, Error> {
-        let lock_id = guard.lock_id();
-        let sql = self.operations.sql.verify_owner(lock_id, guard.owner());
-        let now: Option<Value> = transaction.query_first(sql).await.map_err(|error| Error::Store {
-            lock_id: lock_id.clone(),
-            action: "verify",
-            source: error::store_error(error),
-        })?;
-        // The lease's end is the guard's: every renewal went through it. The row's own could be read only from the
-        // transaction's snapshot, which may be older, or under a lock that holds renewals up.
-        let lasts = |now: i64| now < guard.lease().expires_at_us;
-        match now.map(row::number) {
-            Some(Some(now)) if lasts(now) => Ok(guard.fence()),
-            Some(None) => Err(Error::Store {
-                lock_id: lock_id.clone(),
-                action: "verify",
-                source: StoreError::new(StoreErrorKind::Other, "the server's clock could not be read"),
-            }),
-            _ => Err(Error::TimedOut { lock_id: lock_id.clone(), output: () }),
-        }
+        let sql = self.operations.sql.verify_owner(guard.lock_id(), guard.owner_token());
+        let now: Result<Option<Value>, _> = transaction.query_first(sql).await;
+        guard.verified(match now.map(|now| now.map(row::number)) {
+            // The lease's end is the guard's: every renewal went through it. The row's own could be read only from the
+            // transaction's snapshot, which may be older, or under a lock that holds renewals up.
+            Ok(Some(Some(now))) => {
+                let lasts = StoreTime::from_micros(now) < guard.lease().expires_at;
+                Ok(lasts.then(|| guard.fence()))
+            }
+            Ok(Some(None)) => Err(StoreError::new(StoreErrorKind::Other, "the server's clock could not be read")),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error::store_error(error)),
+        })
     }
 
     /// What [`verify_in`](Self::verify_in) sends, for users of other drivers: one statement with two parameters, the bytes
-    /// of the [lock id](Guard::lock_id) and the 16 bytes of the [owner](Guard::owner).
+    /// of the [lock id](Guard::lock_id) and the 16 bytes of the [owner](Guard::owner_token).
     ///
     /// It answers one row with the server's clock in microseconds since 1970. The lock is verified if there is a row and its
-    /// value is below the `expires_at_us` of [`Guard::lease`]. Keep the statement as it is: another index, or one more
+    /// value is below the `expires_at` of [`Guard::lease`]. Keep the statement as it is: another index, or one more
     /// column, would lock more or less than it has to.
     pub fn verify_sql(&self) -> String {
         self.operations.sql.verify("?", "?")

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use db_mutex_core::{LockId, LockRow, StoreError, StoreErrorKind};
+use db_mutex_core::admin::LockRow;
+use db_mutex_core::store::StoreTime;
+use db_mutex_core::{LockId, StoreError, StoreErrorKind};
 
 use crate::client::{Answer, Client, Reply};
 use crate::row::{Found, bytes};
@@ -71,14 +73,15 @@ impl Operations {
     ) -> Result<Written, StoreError> {
         let mut reply = self.client.send(&[write, COMMITTED.into(), self.sql.find(ids)]).await?;
         let rows = by_id(read_last(&mut reply)?);
-        Ok(Written { at_us: last_insert_id(reply.answers.first()), rows })
+        let at = StoreTime::from_micros(last_insert_id(reply.answers.first()));
+        Ok(Written { at, rows })
     }
 }
 
 /// What a write that the rows are read back after has done.
 pub(crate) struct Written {
     /// The store's clock when rows were written; zero if none was.
-    pub(crate) at_us: i64,
+    pub(crate) at: StoreTime,
     pub(crate) rows: HashMap<LockId, Found>,
 }
 

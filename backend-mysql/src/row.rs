@@ -1,6 +1,9 @@
 //! Reading what the server sends. Text protocol: every value comes as bytes.
 
-use db_mutex_core::{Fence, HolderText, Lease, LockId, LockRow, OwnerToken, StoreError, StoreErrorKind};
+use db_mutex_core::store::{
+    Fence, HolderName, Lease, LockId, LockRow, OwnerToken, StoreError, StoreErrorKind, StoreTime, Ttl,
+    duration_from_micros,
+};
 use mysql_async::{Row, Value};
 
 /// A row of the statements that begin with `Sql::select`. No `Debug`: it has owner tokens.
@@ -18,17 +21,17 @@ impl Found {
         let owner = bytes(next());
         let released_by = bytes(next());
         let fence = Fence::new(required(next())?);
-        let holder = HolderText::lossy(&text(next()).ok_or_else(not_ours)?);
-        let acquired_at_us = required(next())?;
-        let released_at_us = number(next());
-        let expires_at_us = required(next())?;
-        let ttl_us = required(next())?;
-        let now_us = required(next())?;
-        let mut row = LockRow::new(lock_id, holder, Lease::new(fence, acquired_at_us, expires_at_us));
+        let holder = HolderName::lossy(&text(next()).ok_or_else(not_ours)?);
+        let acquired_at = StoreTime::from_micros(required(next())?);
+        let released_at = number(next()).map(StoreTime::from_micros);
+        let expires_at = StoreTime::from_micros(required(next())?);
+        let ttl = duration_from_micros(required(next())?);
+        let now = StoreTime::from_micros(required(next())?);
+        let mut row = LockRow::new(lock_id, holder, Lease::new(fence, acquired_at, expires_at));
         row.owned = owner.is_some();
-        row.released_at_us = released_at_us;
-        row.ttl_us = ttl_us;
-        row.now_us = now_us;
+        row.released_at = released_at;
+        row.ttl = ttl;
+        row.now = now;
         Ok(Self { row, owner, released_by })
     }
 
@@ -42,14 +45,11 @@ impl Found {
         self.released_by.as_deref() == Some(owner.as_bytes().as_slice())
     }
 
-    pub(crate) fn lease(&self) -> Lease {
-        Lease::new(self.row.fence, self.row.acquired_at_us, self.row.expires_at_us)
-    }
-
-    /// Whether the row is as a renewal for `ttl_us` at that time leaves it. If it was skipped because it was locked, it is
+    /// Whether the row is as a renewal for `ttl` at that time leaves it. If it was skipped because it was locked, it is
     /// not, unless another request of the owner has done the same: that is as good.
-    pub(crate) fn is_prolonged(&self, at_us: i64, ttl_us: i64) -> bool {
-        at_us != 0 && self.row.expires_at_us >= at_us.saturating_add(ttl_us) && self.row.ttl_us >= ttl_us
+    pub(crate) fn is_prolonged(&self, at: StoreTime, ttl: Ttl) -> bool {
+        let longest = self.row.ttl.is_none_or(|recorded| ttl.duration().is_some_and(|ttl| recorded >= ttl));
+        at != StoreTime::ZERO && self.row.expires_at >= at + ttl.duration() && longest
     }
 }
 

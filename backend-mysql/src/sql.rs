@@ -9,7 +9,8 @@
 
 use std::sync::Arc;
 
-use db_mutex_core::{DeleteRequest, Fence, InsertRequest, LockId, NEVER_US, OwnerToken, RenewRequest, TableName};
+use db_mutex_core::store::{DeleteRequest, InsertRequest, RenewRequest};
+use db_mutex_core::{Fence, LockId, OwnerToken, TableName};
 
 use crate::statement::{Datum, Statement, hex};
 
@@ -24,6 +25,9 @@ pub(crate) const COMMITTED: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITT
 const COLUMNS: &str = "lock_id, owner, released_by, fence, holder, acquired_at, released_at, expires_at, ttl";
 const COLUMNS_OF_H: &str =
     "h.lock_id, h.owner, h.released_by, h.fence, h.holder, h.acquired_at, h.released_at, h.expires_at, h.ttl";
+
+/// A time or a TTL that means never.
+const NEVER: i64 = i64::MAX;
 
 /// The statements for one table.
 pub(crate) struct Sql {
@@ -52,7 +56,7 @@ impl Sql {
             Datum::Bytes(request.lock_id.as_str().into()),
             Datum::Bytes(request.owner.as_bytes().to_vec()),
             Datum::Bytes(request.holder.as_str().into()),
-            Datum::Number(request.ttl.to_us()),
+            Datum::Number(request.ttl.to_micros()),
         ];
         Statement::with_values(&self.insert, values)
     }
@@ -66,7 +70,9 @@ impl Sql {
     pub(crate) fn renew_many(&self, requests: &[&RenewRequest]) -> Statement {
         let asked = asked(
             ["id", "own", "ttl"],
-            requests.iter().map(|request| [id(&request.lock_id), own(&request.owner), request.ttl.to_us().to_string()]),
+            requests
+                .iter()
+                .map(|request| [id(&request.lock_id), own(&request.owner), request.ttl.to_micros().to_string()]),
         );
         self.prolong(&asked, &format!("AND h.expires_at > {NOW}"), "").into()
     }
@@ -306,20 +312,20 @@ fn with_holders(requests: &[&InsertRequest]) -> String {
         ["id", "own", "holder", "ttl"],
         requests.iter().map(|request| {
             let holder = format!("_utf8mb4 {}", hex(request.holder.as_str().as_bytes()));
-            [id(&request.lock_id), own(&request.owner), holder, request.ttl.to_us().to_string()]
+            [id(&request.lock_id), own(&request.owner), holder, request.ttl.to_micros().to_string()]
         }),
     )
 }
 
 /// What can be added to the clock without an overflow: with a TTL of never the sum is never.
 fn bounded(ttl: &str) -> String {
-    format!("LEAST({ttl}, {NEVER_US} - {NOW})")
+    format!("LEAST({ttl}, {NEVER} - {NOW})")
 }
 
 /// `LockRow::is_excessive`; with a TTL of never the sums would overflow.
 fn excessive(row: &str) -> String {
     format!(
-        "IF({row}.ttl = {NEVER_US}, FALSE,
+        "IF({row}.ttl = {NEVER}, FALSE,
              {row}.expires_at - {NOW} > {row}.ttl + GREATEST(10000000, {row}.ttl DIV 10))"
     )
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use db_mutex_core::{
+use db_mutex_core::store::{
     DeleteBy, DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore,
     RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
 };

@@ -20,7 +20,7 @@
 //! # Rights
 //!
 //! At run time the role needs `SELECT, INSERT, UPDATE` on the table, `SELECT` on the one that is called after it with
-//! `_versions` behind, and `USAGE` on their schema. Only [`purge_expired`](db_mutex_core::LockStore::purge_expired) needs
+//! `_versions` behind, and `USAGE` on their schema. Only [`purge_expired`](db_mutex_core::store::LockStore::purge_expired) needs
 //! `DELETE` too, and only [`migrate`](PostgresStore::migrate) `CREATE` on the schema.
 //!
 //! # Poolers
@@ -62,7 +62,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{InFlight, StoreError, StoreErrorKind, TableName};
+use db_mutex_core::store::InFlight;
+use db_mutex_core::{StoreError, StoreErrorKind, TableName};
 use deadpool_postgres::Pool;
 
 use crate::connector::Connector;

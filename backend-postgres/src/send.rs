@@ -10,7 +10,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{InFlight, InsertRequest, LockId, OwnerToken, RenewRequest, StoreError, StoreErrorKind as Kind};
+use db_mutex_core::store::{InFlight, InsertRequest, RenewRequest};
+use db_mutex_core::{LockId, OwnerToken, StoreError, StoreErrorKind as Kind};
 use tokio_postgres::Row;
 
 use crate::row::read;
@@ -40,7 +41,7 @@ impl Request for InsertRequest {
             id(&self.lock_id),
             token(&self.owner),
             Value::Text(self.holder.to_string()),
-            Value::Number(self.ttl.to_us()),
+            Value::Number(self.ttl.to_micros()),
         ]
     }
 
@@ -55,7 +56,7 @@ impl Request for RenewRequest {
     }
 
     fn values(&self) -> Vec<Value> {
-        vec![id(&self.lock_id), token(&self.owner), Value::Number(self.ttl.to_us())]
+        vec![id(&self.lock_id), token(&self.owner), Value::Number(self.ttl.to_micros())]
     }
 }
 

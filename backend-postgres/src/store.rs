@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use db_mutex_core::{
-    DeleteBy, DeleteRequest, Deleted, Fence, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore,
-    OwnerToken, RenewRequest, Renewed, StoreError, StoreErrorKind as Kind, async_trait,
+use db_mutex_core::store::{
+    DeleteBy, DeleteRequest, Deleted, Fence, InsertRequest, Inserted, Lease, Limits, ListFilter, LockId, LockRow,
+    LockStore, OwnerToken, RenewRequest, Renewed, StoreError, StoreErrorKind as Kind, async_trait,
 };
 
 use crate::PostgresStore;
@@ -211,7 +211,7 @@ impl Request for ByFence<'_> {
 
 /// What the statements say of an insert.
 enum Verdict {
-    Granted(db_mutex_core::Lease),
+    Granted(Lease),
     Held(LockRow),
     Excessive(LockRow),
     Spent,
@@ -221,7 +221,7 @@ fn read_verdict(found: Found) -> Result<Verdict, StoreError> {
     let row = found.row.ok_or_else(busy)?;
     let held = read_row(&row, 1)?;
     Ok(match read(&row, 0)? {
-        "granted" => Verdict::Granted(db_mutex_core::Lease::new(held.fence, held.acquired_at_us, held.expires_at_us)),
+        "granted" => Verdict::Granted(held.lease()),
         "excessive" => Verdict::Excessive(held),
         "spent" => Verdict::Spent,
         _ => Verdict::Held(held),

@@ -18,30 +18,28 @@ impl PostgresStore {
     /// brief.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] when the lock is lost; [`Error::Store`] when the database fails, and with it the transaction.
+    /// [`Error::Lost`] when the lock is lost; [`Error::Store`] when the database fails, and with it the transaction.
     ///
     /// # Cancellation safety
     /// When the future is dropped the row may be locked until the transaction ends.
     pub async fn verify_in(&self, transaction: &Transaction<'_>, guard: &Guard) -> Result<Fence, Error> {
-        let lock_id = guard.lock_id();
-        let failed = |error| Error::Store { lock_id: lock_id.clone(), action: "verify", source: store_error(error) };
-        let (id, owner) = (lock_id.as_str(), guard.owner().as_bytes().as_slice());
+        let (id, owner) = (guard.lock_id().as_str(), guard.owner_token().as_bytes().as_slice());
         let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&id, Type::TEXT), (&owner, Type::BYTEA)];
         let sql = &self.shared.sql.verify;
         // The first takes the lock, the second sees what it is on; see `Sql::verify`. Both go out in one round trip.
-        let (locked, seen) =
+        let answer =
             tokio::try_join!(transaction.query_typed(sql, &parameters), transaction.query_typed(sql, &parameters))
-                .map_err(failed)?;
-        match (locked.first(), seen.first()) {
-            (Some(_), Some(row)) => Ok(Fence::new(row.try_get(0).map_err(failed)?)),
-            _ => Err(Error::TimedOut { lock_id: lock_id.clone(), output: () }),
-        }
+                .and_then(|(locked, seen)| {
+                    let row = locked.first().and(seen.first());
+                    row.map(|row| row.try_get(0).map(Fence::new)).transpose()
+                });
+        guard.verified(answer.map_err(store_error))
     }
 
     /// The SQL that [`verify_in`](Self::verify_in) runs, for users of other drivers.
     ///
     /// Run it **twice** inside your transaction, with the parameters `$1`, the lock id as text, and `$2`, the 16 bytes of
-    /// [`Guard::owner`] as `bytea`. The first run takes the lock on the row, the second sees what it was taken on: if it
+    /// [`Guard::owner_token`] as `bytea`. The first run takes the lock on the row, the second sees what it was taken on: if it
     /// answers a row, with the fencing token, the lock is yours until the transaction ends. If either answers none, it is
     /// lost: roll back.
     pub fn verify_sql(&self) -> &str {

@@ -7,6 +7,7 @@
 //! | `sql` | every statement |
 //! | `worker` | the thread that owns the connection |
 //! | `open` | how a connection is opened, and what is refused |
+//! | `one_row` | stepping a statement to its end, where the commit is |
 //! | `identity` | noticing that the file under the connection was replaced |
 //! | `migrate` | the table, and whether it is ours |
 //! | `error` | what an error of SQLite means |
@@ -14,6 +15,7 @@
 mod error;
 mod identity;
 mod migrate;
+mod one_row;
 mod open;
 mod sql;
 mod store;
@@ -38,7 +40,6 @@ pub use rusqlite;
 /// works under any async runtime. Clones share it.
 ///
 /// ```
-/// use std::sync::Arc;
 /// use db_mutex_core::DbMutex;
 /// use db_mutex_sqlite::SqliteStore;
 ///
@@ -46,7 +47,7 @@ pub use rusqlite;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # let file = folder.path().join("locks.db");
-/// let mutex = DbMutex::new(Arc::new(SqliteStore::open(&file).await?))?;
+/// let mutex = DbMutex::new(SqliteStore::open(&file).await?)?;
 /// let guard = mutex.lock("report").acquire().await?;
 /// guard.release().await?;
 /// # Ok(())
@@ -94,15 +95,10 @@ impl SqliteStore {
     /// before fails here when somebody has written since.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] when the lock is lost, or the transaction is on another file; [`Error::Store`] when the
+    /// [`Error::Lost`] if the lock is lost, or the transaction is on another file; [`Error::Store`] if the
     /// database fails.
     pub fn verify_in(&self, transaction: &rusqlite::Transaction<'_>, guard: &Guard) -> Result<Fence, Error> {
-        let lock_id = guard.lock_id();
-        match self.verify_owner(transaction, lock_id, guard.owner()) {
-            Ok(Some(fence)) => Ok(fence),
-            Ok(None) => Err(Error::TimedOut { lock_id: lock_id.clone(), output: () }),
-            Err(source) => Err(Error::Store { lock_id: lock_id.clone(), action: "verify", source }),
-        }
+        guard.verified(self.verify_owner(transaction, guard.lock_id(), guard.owner_token()))
     }
 
     /// The SQL that creates the table, for people whose administrator does so.

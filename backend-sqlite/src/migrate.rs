@@ -1,9 +1,10 @@
 use std::path::Path;
 
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 
 use crate::error::{place_error, store_error};
+use crate::one_row::one_row;
 
 /// Numbered, append-only: a released file is never changed.
 const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/0001_locks.sql"))];
@@ -78,12 +79,13 @@ fn version(connection: &Connection, table: &str) -> rusqlite::Result<Option<i64>
     if !exists(connection, &format!("{table}_versions"))? || !exists(connection, table)? {
         return Ok(None);
     }
-    connection.prepare(&format!("SELECT max(version) FROM \"{table}_versions\""))?.query_one((), |row| row.get(0))
+    let latest = format!("SELECT max(version) FROM \"{table}_versions\"");
+    Ok(one_row(&mut connection.prepare(&latest)?, (), |row| row.get(0))?.flatten())
 }
 
 fn exists(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
     let mut find = connection.prepare("SELECT 1 FROM sqlite_master WHERE name = ?1 COLLATE NOCASE")?;
-    Ok(find.query_one([table], |_| Ok(())).optional()?.is_some())
+    find.exists([table])
 }
 
 fn check_columns(connection: &Connection, place: &Path, table: &str) -> Result<(), StoreError> {

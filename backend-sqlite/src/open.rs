@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{place_error, store_error};
 use crate::migrate::migrate;
+use crate::one_row::one_row;
 
 /// Where the locks are kept, and how to get there.
 #[derive(Debug, Clone)]
@@ -100,7 +101,7 @@ impl Place {
 }
 
 fn pragma(connection: &Connection, sql: &str) -> rusqlite::Result<String> {
-    connection.prepare(sql)?.query_one((), |row| row.get(0))
+    one_row(&mut connection.prepare(sql)?, (), |row| row.get(0))?.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {

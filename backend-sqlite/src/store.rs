@@ -1,12 +1,14 @@
 use std::time::Duration;
 
-use db_mutex_core::{
-    DeleteBy, DeleteRequest, Deleted, Fence, HolderText, InsertRequest, Inserted, Lease, Limits, ListFilter, LockId,
-    LockRow, LockStore, OwnerToken, PendingDelete, RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
+use db_mutex_core::store::{
+    DeleteBy, DeleteRequest, Deleted, Fence, HolderName, InsertRequest, Inserted, Lease, Limits, ListFilter, LockId,
+    LockRow, LockStore, OwnerToken, PendingDelete, RenewRequest, Renewed, StoreError, StoreErrorKind, StoreTime,
+    async_trait, duration_from_micros,
 };
-use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior};
+use rusqlite::{Row, Transaction, TransactionBehavior};
 
 use crate::SqliteStore;
+use crate::one_row::one_row;
 use crate::worker::Database;
 
 #[async_trait]
@@ -97,7 +99,7 @@ impl Database {
             return Ok(Some(refusal));
         }
         let parameters =
-            (request.lock_id.as_str(), request.owner.as_bytes(), request.holder.as_str(), request.ttl.to_us());
+            (request.lock_id.as_str(), request.owner.as_bytes(), request.holder.as_str(), request.ttl.to_micros());
         Ok(self.write_lease(&self.sql.insert_or_take_over, parameters)?.map(Inserted::Granted))
     }
 
@@ -134,12 +136,12 @@ impl Database {
             let is_spent: bool = row.get(9)?;
             if is_spent { Ok(Blocker::Spent) } else { read_row(row).map(Blocker::Held) }
         };
-        let run = || self.connection.prepare_cached(&self.sql.find_blocker)?.query_one(parameters, read);
-        run().optional().map_err(|error| self.error(error))
+        let run = || one_row(&mut *self.connection.prepare_cached(&self.sql.find_blocker)?, parameters, read);
+        run().map_err(|error| self.error(error))
     }
 
     fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
-        let parameters = (request.lock_id.as_str(), request.owner.as_bytes(), request.ttl.to_us());
+        let parameters = (request.lock_id.as_str(), request.owner.as_bytes(), request.ttl.to_micros());
         Ok(match self.write_lease(&self.sql.renew, parameters)? {
             Some(lease) => Renewed::Renewed(lease),
             None => Renewed::NotHeld,
@@ -228,20 +230,16 @@ impl Database {
         run().map_err(|error| self.error(error))
     }
 
-    /// Runs a write that returns at most one lease. `query_one` steps to the end of the statement, where the commit is
-    /// that may still fail.
+    /// Runs a write that returns at most one lease.
     fn write_lease(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<Option<Lease>, StoreError> {
-        let run = || {
-            self.connection
-                .prepare_cached(sql)?
-                .query_one(parameters, |row| Ok(Lease::new(Fence::new(row.get(0)?), row.get(1)?, row.get(2)?)))
-        };
-        run().optional().map_err(|error| self.error(error))
+        let read = |row: &Row<'_>| read_lease(row, [0, 1, 2]);
+        let run = || one_row(&mut *self.connection.prepare_cached(sql)?, parameters, read);
+        run().map_err(|error| self.error(error))
     }
 
     fn read_one(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<Option<LockRow>, StoreError> {
-        let run = || self.connection.prepare_cached(sql)?.query_one(parameters, |row| Ok(read_row(row)));
-        run().optional().map_err(|error| self.error(error))?.transpose().map_err(|error| self.error(error))
+        let run = || one_row(&mut *self.connection.prepare_cached(sql)?, parameters, read_row);
+        run().map_err(|error| self.error(error))
     }
 }
 
@@ -254,14 +252,21 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<LockRow> {
     let id: String = row.get(0)?;
     let id = LockId::new(&id)
         .map_err(|invalid| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, invalid.into()))?;
-    let holder = HolderText::lossy(&row.get::<_, String>(3)?);
-    let lease = Lease::new(Fence::new(row.get(2)?), row.get(4)?, row.get(6)?);
+    let holder = HolderName::lossy(&row.get::<_, String>(3)?);
+    let lease = read_lease(row, [2, 4, 6])?;
     let mut read = LockRow::new(id, holder, lease);
     read.owned = row.get(1)?;
-    read.released_at_us = row.get(5)?;
-    read.ttl_us = row.get(7)?;
-    read.now_us = row.get(8)?;
+    read.released_at = row.get::<_, Option<i64>>(5)?.map(StoreTime::from_micros);
+    read.ttl = duration_from_micros(row.get(7)?);
+    read.now = StoreTime::from_micros(row.get(8)?);
     Ok(read)
+}
+
+/// The fencing token, and the times of the acquisition and of its end, in these columns.
+fn read_lease(row: &Row<'_>, columns: [usize; 3]) -> rusqlite::Result<Lease> {
+    let [fence, acquired_at, expires_at] = columns;
+    let time = |column| row.get(column).map(StoreTime::from_micros);
+    Ok(Lease::new(Fence::new(row.get(fence)?), time(acquired_at)?, time(expires_at)?))
 }
 
 impl SqliteStore {
@@ -276,7 +281,6 @@ impl SqliteStore {
             StoreError::new(StoreErrorKind::Other, message).with_source(error)
         };
         let mut verify = transaction.prepare_cached(&self.verify_sql).map_err(failed)?;
-        let fence = verify.query_one((id.as_str(), owner.as_bytes()), |row| row.get(0).map(Fence::new));
-        fence.optional().map_err(failed)
+        one_row(&mut verify, (id.as_str(), owner.as_bytes()), |row| row.get(0).map(Fence::new)).map_err(failed)
     }
 }

@@ -1,7 +1,8 @@
 use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 use std::thread;
 
-use db_mutex_core::{PendingDelete, StoreError, StoreErrorKind as Kind};
+use db_mutex_core::store::PendingDelete;
+use db_mutex_core::{StoreError, StoreErrorKind as Kind};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 

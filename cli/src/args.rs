@@ -56,7 +56,7 @@ pub(crate) enum Command {
 pub(crate) struct RunArgs {
     /// The name of the lock
     pub(crate) name: String,
-    /// How long the lock outlives a crash, or `none` for ever; it is renewed meanwhile [default: DB_MUTEX_TTL_SECONDS, else 30m]
+    /// How long the lock outlives a crash, or `none` forever; it is renewed meanwhile [default: DB_MUTEX_TTL_SECONDS, else 30m]
     #[arg(long, value_name = "DUR", value_parser = parse_ttl, allow_hyphen_values = true)]
     pub(crate) ttl: Option<Ttl>,
     /// How long to wait for the lock, or `forever` [default: not at all]

@@ -4,9 +4,8 @@ use std::env;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use db_mutex::{Connector, DbMutex, LockStore};
+use db_mutex::{Connector, DbMutex};
 
 use crate::args::Cli;
 use crate::exit::{FAILED, Failure, USAGE};
@@ -32,12 +31,8 @@ pub(crate) fn connector(cli: &Cli, purpose: Purpose) -> Result<Connector, Failur
     Ok(Connector::new(&url)?.table(cli.table.clone()).create_if_missing(create))
 }
 
-pub(crate) async fn store(cli: &Cli, purpose: Purpose) -> Result<Arc<dyn LockStore>, Failure> {
-    Ok(connector(cli, purpose)?.store().await?)
-}
-
 pub(crate) async fn mutex(cli: &Cli, purpose: Purpose) -> Result<DbMutex, Failure> {
-    Ok(DbMutex::new(store(cli, purpose).await?)?)
+    Ok(connector(cli, purpose)?.connect().await?)
 }
 
 /// A file in the user's state folder, so that two crontab lines find each other from any directory.

@@ -50,16 +50,14 @@ impl From<Error> for Failure {
         let code = match &error {
             Error::Invalid(_) => USAGE,
             Error::Held { .. } => HELD,
-            Error::TimedOut { .. } => LOST,
+            Error::Lost { .. } => LOST,
             _ => FAILED,
         };
         Self::new(
             code,
             match &error {
-                Error::Held { lock_id, holder, expires_in } => {
-                    let left =
-                        expires_in.map_or("for ever".into(), |left| format!("for at most {} more", print::span(left)));
-                    format!("lock `{lock_id}` is held by {holder}, {left}")
+                Error::Held { lock_id, holder } => {
+                    format!("lock `{lock_id}` is held by {holder}, {}", print::how_long(holder))
                 }
                 _ => in_one_line(&error),
             },

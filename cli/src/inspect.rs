@@ -1,15 +1,15 @@
-use db_mutex::ListFilter;
+use db_mutex::admin::ListFilter;
 use serde_json::{Value, json};
 
 use crate::args::{Cli, ListArgs, MigrateArgs, PurgeArgs, ReleaseArgs, ShowArgs};
-use crate::database::{Purpose, connector, mutex, store};
+use crate::database::{Purpose, connector, mutex};
 use crate::exit::{Failure, NOTHING, USAGE};
 use crate::print;
 
 /// `db-mutex list`
 pub(crate) async fn list(cli: &Cli, args: &ListArgs) -> Result<u8, Failure> {
     let filter = if args.all { ListFilter::all() } else { ListFilter::taken() };
-    let rows = store(cli, Purpose::Look).await?.list(&filter).await?;
+    let rows = mutex(cli, Purpose::Look).await?.list(&filter).await?;
     if args.json {
         print::line(&format!("{:#}", Value::from(rows.iter().map(print::to_json).collect::<Vec<_>>())))?;
     } else if rows.is_empty() {
@@ -67,7 +67,7 @@ pub(crate) async fn migrate(cli: &Cli, args: &MigrateArgs) -> Result<u8, Failure
     if args.print {
         print::line(connector(cli, Purpose::Lock)?.schema_sql().trim_end())?;
     } else {
-        store(cli, Purpose::Lock).await?;
+        mutex(cli, Purpose::Lock).await?;
     }
     Ok(0)
 }

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use comfy_table::{Table, presets};
-use db_mutex::{LockRow, LockState};
+use db_mutex::Holder;
+use db_mutex::admin::{LockRow, LockState, StoreTime};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -33,11 +34,10 @@ pub(crate) fn span(duration: Duration) -> String {
 }
 
 /// A time of the database's clock in RFC 3339, to the millisecond, UTC.
-pub(crate) fn timestamp(us: i64) -> String {
-    let since_1970 = Duration::from_micros(u64::try_from(us).unwrap_or(0));
-    match SystemTime::UNIX_EPOCH.checked_add(since_1970) {
+pub(crate) fn timestamp(time: StoreTime) -> String {
+    match time.to_system_time() {
         // What lies beyond the year 9999 cannot be written so.
-        Some(time) if since_1970 < Duration::from_secs(253_402_300_800) => {
+        Some(time) if time < SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800) => {
             humantime::format_rfc3339_millis(time).to_string()
         }
         _ => "9999-12-31T23:59:59.999Z".into(),
@@ -46,14 +46,20 @@ pub(crate) fn timestamp(us: i64) -> String {
 
 /// How the lock stands, in words: for how long already, and for how long still.
 fn until(row: &LockRow) -> String {
-    let ago = |us: i64| span(Duration::from_micros(u64::try_from(row.now_us.saturating_sub(us)).unwrap_or(0)));
+    let ago = |time: StoreTime| span(row.now.since(time));
     match (row.state(), row.expires_in()) {
-        (LockState::Held | LockState::Resting, None) => "for ever".into(),
+        (LockState::Held | LockState::Resting, None) => "forever".into(),
         (LockState::Held, Some(left)) => format!("expires in {}", span(left)),
         (LockState::Resting, Some(left)) => format!("free in {}", span(left)),
-        (LockState::Free, _) => format!("released {} ago", ago(row.released_at_us.unwrap_or(row.expires_at_us))),
-        (LockState::Expired, _) => format!("expired {} ago", ago(row.expires_at_us)),
+        (LockState::Free, _) => format!("released {} ago", ago(row.released_at.unwrap_or(row.expires_at))),
+        (LockState::Expired, _) => format!("expired {} ago", ago(row.expires_at)),
+        (state, _) => state.as_str().into(),
     }
+}
+
+/// For how much longer a holder has the lock, in words.
+pub(crate) fn how_long(holder: &Holder) -> String {
+    holder.expires_in.map_or("forever".into(), |left| format!("for at most {} more", span(left)))
 }
 
 /// A table of locks, one a line.
@@ -77,22 +83,22 @@ pub(crate) fn table(rows: &[LockRow]) -> String {
 /// One lock, one fact a line.
 pub(crate) fn facts(row: &LockRow) -> String {
     let state = row.state();
-    let ends = row.ends_at_us().map_or_else(|| "never".to_owned(), timestamp);
+    let ends = row.ends_at().map_or_else(|| "never".to_owned(), timestamp);
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     let who = if state == LockState::Held { "holder" } else { "last holder" };
     table.add_row(["lock", row.lock_id.as_str()]);
     table.add_row(["state", &format!("{} ({})", state.as_str(), until(row))]);
     table.add_row([who, row.holder.as_str()]);
-    table.add_row(["acquired", &format!("{} ({} ago)", timestamp(row.acquired_at_us), span(row.acquired_ago()))]);
-    if let Some(released) = row.released_at_us {
+    table.add_row(["acquired", &format!("{} ({} ago)", timestamp(row.acquired_at), span(row.acquired_ago()))]);
+    if let Some(released) = row.released_at {
         table.add_row(["released", &timestamp(released)]);
     }
     match state {
         LockState::Held => table.add_row(["expires", &ends]),
         LockState::Expired => table.add_row(["expired", &ends]),
         LockState::Resting => table.add_row(["rests until", &ends]),
-        LockState::Free => &mut table,
+        _ => &mut table,
     };
     table.add_row(["held for", &span(row.held_for())]);
     table.add_row(["fence", &row.fence.to_string()]);
@@ -112,9 +118,9 @@ pub(crate) fn to_json(row: &LockRow) -> Value {
         "state": row.state().as_str(),
         "holder": row.holder.as_str(),
         "fence": row.fence.get(),
-        "acquired_at": timestamp(row.acquired_at_us),
-        "released_at": row.released_at_us.map(timestamp),
-        "expires_at": row.ends_at_us().map(timestamp),
+        "acquired_at": timestamp(row.acquired_at),
+        "released_at": row.released_at.map(timestamp),
+        "expires_at": row.ends_at().map(timestamp),
         "held_for_ms": millis(row.held_for()),
         "expires_in_ms": row.expires_in().map(millis),
     })
@@ -134,8 +140,8 @@ mod tests {
 
     #[test]
     fn timestamps_are_utc_and_never_overflow() {
-        assert_eq!(timestamp(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(timestamp(1_577_836_800_123_456), "2020-01-01T00:00:00.123Z");
-        assert_eq!(timestamp(i64::MAX), "9999-12-31T23:59:59.999Z");
+        assert_eq!(timestamp(StoreTime::ZERO), "1970-01-01T00:00:00.000Z");
+        assert_eq!(timestamp(StoreTime::from_micros(1_577_836_800_123_456)), "2020-01-01T00:00:00.123Z");
+        assert_eq!(timestamp(StoreTime::NEVER), "9999-12-31T23:59:59.999Z");
     }
 }

@@ -1,7 +1,8 @@
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
-use db_mutex::{DbMutex, Error, Guard, HolderText, Lock, LostReason, NEVER_US, Ttl, WaitLimit};
+use db_mutex::store::StoreTime;
+use db_mutex::{DbMutex, Error, Guard, HolderName, Lock, LostReason, Ttl, WaitLimit};
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep_until};
 
@@ -82,7 +83,7 @@ pub(crate) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
 }
 
 fn lock_of(mutex: &DbMutex, args: &RunArgs) -> Lock {
-    let mut lock = mutex.lock(&args.name).wait(args.wait.unwrap_or(WaitLimit::No)).keep_alive(!args.no_renew);
+    let mut lock = mutex.lock(&args.name).wait(args.wait.unwrap_or(WaitLimit::DontWait)).keep_alive(!args.no_renew);
     if let Some(ttl) = args.ttl {
         lock = lock.ttl(ttl);
     }
@@ -99,7 +100,7 @@ fn lock_of(mutex: &DbMutex, args: &RunArgs) -> Lock {
 fn check_text(args: &RunArgs) -> Result<(), Failure> {
     db_mutex::LockId::new(&args.name)?;
     if let Some(label) = &args.label {
-        HolderText::of_this_process().labelled(label)?;
+        HolderName::of_this_process().labelled(label)?;
     }
     Ok(())
 }
@@ -108,9 +109,8 @@ fn check_text(args: &RunArgs) -> Result<(), Failure> {
 async fn acquire(lock: &Lock, args: &RunArgs) -> Result<Guard, Error> {
     if args.wait.is_some() && stderr().is_terminal() {
         match lock.try_acquire().await {
-            Err(Error::Held { holder, expires_in, .. }) => {
-                let left =
-                    expires_in.map_or("for ever".into(), |left| format!("for at most {} more", print::span(left)));
+            Err(Error::Held { holder, .. }) => {
+                let left = print::how_long(&holder);
                 print::note(&format!("waiting for `{}`, held by {holder}, {left}", args.name));
             }
             outcome => return outcome,
@@ -131,14 +131,14 @@ async fn settle(mutex: &DbMutex) {
 }
 
 fn environment(guard: &Guard) -> [(&'static str, String); 4] {
-    let expires_at = match guard.lease().expires_at_us {
-        NEVER_US => "never".into(),
-        expires_at_us => print::timestamp(expires_at_us),
+    let expires_at = match guard.lease().expires_at {
+        StoreTime::NEVER => "never".into(),
+        expires_at => print::timestamp(expires_at),
     };
     [
         ("DB_MUTEX_NAME", guard.lock_id().to_string()),
         ("DB_MUTEX_FENCE", guard.fence().to_string()),
-        ("DB_MUTEX_OWNER", guard.owner().to_hex()),
+        ("DB_MUTEX_OWNER", guard.owner_token().to_hex()),
         ("DB_MUTEX_EXPIRES_AT", expires_at),
     ]
 }

@@ -1,6 +1,6 @@
 //! What an answer has to be, and the message when it is another one.
 
-use db_mutex_core::{Deleted, Holder, Inserted, Lease, Renewed, StoreError, StoreErrorKind};
+use db_mutex_core::store::{Deleted, Holder, Inserted, Lease, Renewed, StoreError, StoreErrorKind};
 
 /// The lease of an insert that has to be granted by `promise`.
 #[track_caller]

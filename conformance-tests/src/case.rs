@@ -2,7 +2,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use db_mutex_core::OwnerToken;
+use db_mutex_core::store::OwnerToken;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 

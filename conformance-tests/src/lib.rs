@@ -11,7 +11,7 @@
 //! ```
 //! use std::collections::HashMap;
 //! use std::sync::{LazyLock, Mutex};
-//! use db_mutex_core::MemoryStore;
+//! use db_mutex_core::testing::MemoryStore;
 //!
 //! // Stands for your database: what is opened twice under one name is one.
 //! static DATABASES: LazyLock<Mutex<HashMap<String, MemoryStore>>> = LazyLock::new(Mutex::default);
@@ -52,7 +52,7 @@
 //! # use std::time::Duration;
 //! # use std::collections::HashMap;
 //! # use std::sync::{LazyLock, Mutex};
-//! # use db_mutex_core::{LockId, MemoryStore};
+//! # use db_mutex_core::{LockId, testing::MemoryStore};
 //! # static DATABASES: LazyLock<Mutex<HashMap<String, MemoryStore>>> = LazyLock::new(Mutex::default);
 //! # fn open(namespace: String) -> MemoryStore {
 //! #     DATABASES.lock().unwrap().entry(namespace).or_default().clone()
@@ -61,10 +61,9 @@
 //!     |namespace| async move { open(namespace) },
 //!     lock_row = |namespace, lock_id: LockId| async move { open(namespace).lock_row(&lock_id) },
 //!     shift_row = |namespace, lock_id: LockId, by: Duration| async move {
-//!         let by_us = by.as_micros() as i64;
 //!         open(namespace).change_row(&lock_id, |row| {
-//!             row.acquired_at_us += by_us;
-//!             row.expires_at_us += by_us;
+//!             row.acquired_at = row.acquired_at + by;
+//!             row.expires_at = row.expires_at + by;
 //!         });
 //!     },
 //! );
@@ -81,7 +80,7 @@
 //! Nothing is skipped in silence. Say which case and why; it then shows as ignored, with your reason, in the output:
 //!
 //! ```
-//! # use db_mutex_core::MemoryStore;
+//! # use db_mutex_core::testing::MemoryStore;
 //! # fn open(_: String) -> MemoryStore { MemoryStore::new() }
 //! db_mutex_conformance::suite!(
 //!     |namespace| async move { open(namespace) },
@@ -101,7 +100,7 @@
 //! Several stores in one file need a module each, because the cases have the same names:
 //!
 //! ```
-//! # use db_mutex_core::MemoryStore;
+//! # use db_mutex_core::testing::MemoryStore;
 //! # fn open(_: String) -> MemoryStore { MemoryStore::new() }
 //! mod with_a_pool {
 //!     use super::*;
@@ -110,7 +109,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! [`LockStore`]: db_mutex_core::LockStore
+//! [`LockStore`]: db_mutex_core::store::LockStore
 
 mod answer;
 mod case;

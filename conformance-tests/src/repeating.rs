@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{
+use db_mutex_core::store::{
     DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, PendingDelete,
     RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
 };

@@ -4,9 +4,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{
-    DeleteRequest, Deleted, Fence, HolderText, InsertRequest, Inserted, Lease, ListFilter, LockId, LockRow, LockStore,
-    OwnerToken, RenewRequest, Renewed, Ttl,
+use db_mutex_core::store::{
+    DeleteRequest, Deleted, Fence, HolderName, InsertRequest, Inserted, Lease, ListFilter, LockId, LockRow, LockStore,
+    OwnerToken, RenewRequest, Renewed, StoreTime, Ttl,
 };
 
 use crate::Suite;
@@ -165,7 +165,7 @@ impl Subject {
 
     /// Waits until the id is free and its token lies behind the store's clock: from then on a purge may take the row.
     pub(crate) async fn until_purgeable(&self, id: &LockId) {
-        let purgeable = |row: &LockRow| !row.is_taken() && row.fence.get() < row.now_us;
+        let purgeable = |row: &LockRow| !row.is_taken() && row.fence.get() < row.now.as_micros();
         self.until(id, "become free, with a fencing token behind the store's clock", purgeable).await;
     }
 
@@ -186,8 +186,8 @@ pub(crate) fn insert_request(owner: OwnerToken, id: &LockId, ttl: Ttl) -> Insert
     InsertRequest::new(id.clone(), owner, ttl, holder_text("conformance suite"))
 }
 
-pub(crate) fn holder_text(text: &str) -> HolderText {
-    HolderText::new(text).expect("the suite uses valid holder texts")
+pub(crate) fn holder_text(text: &str) -> HolderName {
+    HolderName::new(text).expect("the suite uses valid holder texts")
 }
 
 pub(crate) fn new_owner() -> OwnerToken {
@@ -209,6 +209,6 @@ pub(crate) fn seconds(seconds: u64) -> Ttl {
 }
 
 /// The time from one moment of the store's clock to another.
-pub(crate) fn span(from_us: i64, to_us: i64) -> Duration {
-    Duration::from_micros(u64::try_from(to_us.saturating_sub(from_us)).unwrap_or(0))
+pub(crate) fn span(from: StoreTime, to: StoreTime) -> Duration {
+    to.since(from)
 }

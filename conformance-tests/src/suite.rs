@@ -3,7 +3,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{LockId, LockStore};
+use db_mutex_core::store::{LockId, LockStore};
 
 use crate::CASES;
 
@@ -88,7 +88,7 @@ impl std::fmt::Debug for Suite {
 /// [`lock_row` and `shift_row`](crate#rows-of-other-transactions). Cases named in `ignore` become `#[ignore = "why"]`.
 ///
 /// ```
-/// # use db_mutex_core::MemoryStore;
+/// # use db_mutex_core::testing::MemoryStore;
 /// # fn open(_: String) -> MemoryStore { MemoryStore::new() }
 /// db_mutex_conformance::suite!(|namespace| async move { open(namespace) });
 /// # fn main() {}

@@ -1,91 +1,117 @@
 use std::fmt;
-use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
 use crate::{Holder, Invalid, LockId, LostReason, StoreError};
 
-/// Says why a lock was not had, or not kept.
+/// Why a lock could not be acquired, kept or looked at.
 ///
-/// `T` is what the body returned where a closure was run under the lock, so that no finished work is lost; elsewhere it
-/// is `()`.
-#[derive(ThisError)]
+/// Every method of [`DbMutex`](crate::DbMutex), [`Lock`](crate::Lock) and [`Guard`](crate::Guard) returns it, except those that
+/// run a closure, which return [`RunError`](crate::RunError). It converts into this with `?`.
+#[derive(Debug, ThisError)]
 #[non_exhaustive]
-pub enum Error<T = ()> {
-    /// Somebody else holds the lock, and did so for as long as the caller was willing to wait.
-    #[error("lock `{lock_id}` is held by {holder} ({})", match expires_in {
-        Some(left) => format!("for at most {left:.0?} more"),
-        None => "it never expires".to_owned(),
-    })]
+pub enum Error {
+    /// Another holder kept the lock for the whole wait limit.
+    #[error("lock `{lock_id}` is held by {holder} ({})", until(holder))]
     Held {
-        /// Which lock.
+        /// The lock.
         lock_id: LockId,
-        /// Who holds it.
+        /// The current holder.
         holder: Holder,
-        /// How long that lasts unless it is renewed or released, by the store's clock; `None` for ever.
-        expires_in: Option<Duration>,
     },
 
-    /// The lease ended before the work under it was done: it expired, or was released by force. The work may have
-    /// overlapped that of a successor.
-    #[error(
-        "the lease on lock `{lock_id}` ended before the work under it was done; it may have overlapped a successor's"
-    )]
-    TimedOut {
-        /// Which lock.
-        lock_id: LockId,
-        /// What the body returned all the same.
-        output: T,
-    },
-
-    /// The lock was lost, and the work under it was dropped where it stood, as [`OnLost::Drop`](crate::OnLost::Drop) asks.
-    #[error("lock `{lock_id}` was lost ({reason}), and the work under it was dropped")]
+    /// The lock was lost while it was held. Work under it may have overlapped a successor's.
+    #[error("lock `{lock_id}` was lost: {reason}; work under it may have overlapped a successor's")]
     Lost {
-        /// Which lock.
+        /// The lock.
         lock_id: LockId,
         /// Why it was lost.
         reason: LostReason,
     },
 
-    /// The store could not do what it was asked.
-    #[error("could not {action} lock `{lock_id}`")]
+    /// The store failed. This says nothing about who holds the lock.
+    #[error("could not {action} {}", lock_id.as_ref().map_or_else(|| "locks".to_owned(), |id| format!("lock `{id}`")))]
     Store {
-        /// Which lock.
-        lock_id: LockId,
-        /// What was tried: `acquire`, `extend`, `release`, …
-        action: &'static str,
-        /// What the store said.
+        /// The lock; `None` if the request was not about a single one.
+        lock_id: Option<LockId>,
+        /// What was tried.
+        action: Action,
+        /// The store's error.
         source: StoreError,
     },
 
-    /// The database could not be opened or reached, or its table is not ours.
+    /// The database could not be opened or reached, or its table is not db-mutex's.
     #[error("could not open the database")]
     Connect {
-        /// What the store said.
+        /// The store's error.
         source: StoreError,
     },
 
-    /// Something that was given is not valid; nothing was sent to the store.
+    /// An argument is invalid; nothing was sent to the store.
     #[error(transparent)]
     Invalid(#[from] Invalid),
 }
 
-impl<T> Error<T> {
-    pub(crate) fn store(lock_id: &LockId, action: &'static str, source: StoreError) -> Self {
-        Self::Store { lock_id: lock_id.clone(), action, source }
+/// What was tried when a store failed: [`Error::Store`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// Acquiring a lock.
+    Acquire,
+    /// Taking over a lock that was handed over.
+    Resume,
+    /// Extending a lease.
+    Extend,
+    /// Releasing a lock.
+    Release,
+    /// Verifying a lock inside a transaction.
+    Verify,
+    /// Reading a lock.
+    Read,
+    /// Listing locks.
+    List,
+    /// Removing the rows of free locks.
+    Purge,
+}
+
+impl Action {
+    /// The action as a verb in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Acquire => "acquire",
+            Self::Resume => "resume",
+            Self::Extend => "extend",
+            Self::Release => "release",
+            Self::Verify => "verify",
+            Self::Read => "read",
+            Self::List => "list",
+            Self::Purge => "purge",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Error {
+    pub(crate) fn store(lock_id: &LockId, action: Action, source: StoreError) -> Self {
+        Self::Store { lock_id: Some(lock_id.clone()), action, source }
     }
 
-    /// Whether somebody else holds the lock.
+    /// Whether another holder has the lock.
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Held { .. })
     }
 
-    /// Whether the lock was lost before the work was done.
-    pub fn is_timed_out(&self) -> bool {
-        matches!(self, Self::TimedOut { .. } | Self::Lost { .. })
+    /// Whether the lock was lost while it was held.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost { .. })
     }
 
-    /// Whether something that was given is not valid.
+    /// Whether an argument is invalid.
     pub fn is_invalid(&self) -> bool {
         matches!(self, Self::Invalid(_))
     }
@@ -95,43 +121,19 @@ impl<T> Error<T> {
         matches!(self, Self::Store { source, .. } | Self::Connect { source } if source.is_transient())
     }
 
-    /// Changes the type of what the body returned.
-    pub fn map_output<U>(self, change: impl FnOnce(T) -> U) -> Error<U> {
+    /// The lock that the error is about, if it is about a single one.
+    pub fn lock_id(&self) -> Option<&LockId> {
         match self {
-            Self::Held { lock_id, holder, expires_in } => Error::Held { lock_id, holder, expires_in },
-            Self::TimedOut { lock_id, output } => Error::TimedOut { lock_id, output: change(output) },
-            Self::Store { lock_id, action, source } => Error::Store { lock_id, action, source },
-            Self::Lost { lock_id, reason } => Error::Lost { lock_id, reason },
-            Self::Connect { source } => Error::Connect { source },
-            Self::Invalid(invalid) => Error::Invalid(invalid),
+            Self::Held { lock_id, .. } | Self::Lost { lock_id, .. } => Some(lock_id),
+            Self::Store { lock_id, .. } => lock_id.as_ref(),
+            Self::Connect { .. } | Self::Invalid(_) => None,
         }
     }
 }
 
-// By hand: a body's output need not be `Debug` for the error to be one.
-impl<T> fmt::Debug for Error<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Held { lock_id, holder, expires_in } => f
-                .debug_struct("Held")
-                .field("lock_id", lock_id)
-                .field("holder", holder)
-                .field("expires_in", expires_in)
-                .finish(),
-            Self::TimedOut { lock_id, .. } => {
-                f.debug_struct("TimedOut").field("lock_id", lock_id).finish_non_exhaustive()
-            }
-            Self::Store { lock_id, action, source } => f
-                .debug_struct("Store")
-                .field("lock_id", lock_id)
-                .field("action", action)
-                .field("source", source)
-                .finish(),
-            Self::Lost { lock_id, reason } => {
-                f.debug_struct("Lost").field("lock_id", lock_id).field("reason", reason).finish()
-            }
-            Self::Connect { source } => f.debug_struct("Connect").field("source", source).finish(),
-            Self::Invalid(invalid) => f.debug_tuple("Invalid").field(invalid).finish(),
-        }
+fn until(holder: &Holder) -> String {
+    match holder.expires_in {
+        Some(left) => format!("for at most {left:.0?} more"),
+        None => "it never expires".to_owned(),
     }
 }

@@ -7,19 +7,23 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::busy::WhileBusy;
 use crate::engine::holding::Holding;
 use crate::engine::telemetry;
+use crate::values::ClientTime;
 use crate::{
-    DbMutex, DeleteRequest, Deleted, Error, Fence, Invalid, Lease, LockId, LostReason, OwnerToken, RenewRequest,
-    Renewed, StoreError, StoreErrorKind, Ttl,
+    Action, DbMutex, DeleteRequest, Deleted, Error, Fence, Invalid, Lease, LockId, LostReason, OwnerToken,
+    RenewRequest, Renewed, StoreError, StoreErrorKind, Ttl,
 };
 
 /// How long a request of a guard is repeated while its row is locked.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
 
-/// Holds a lock until it is released or dropped, or until its lease ends.
+/// A lock that is held, until it is released or dropped, or its lease ends.
 ///
-/// Prefer [`release`](Self::release), which tells whether the lock was kept to the end. Dropping hands the release to a
-/// background worker and returns at once: it is not immediate, cannot tell of a failure, and is what the TTL is the
-/// backstop of. Dropping never blocks or panics, and needs no runtime.
+/// Prefer [`release`](Self::release), which reports whether the lock was held to the end.
+///
+/// # Dropping
+///
+/// Dropping a guard hands the release to a background task and returns at once: the release is not immediate and cannot
+/// report failure; if it fails for good, the lock expires with its TTL. Dropping never blocks or panics, and needs no runtime.
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct Guard {
     mutex: DbMutex,
@@ -33,7 +37,7 @@ impl Guard {
         Self { mutex, holding, hold_at_least, released: false }
     }
 
-    /// Which lock it is.
+    /// The lock.
     pub fn lock_id(&self) -> &LockId {
         &self.holding.lock_id
     }
@@ -48,14 +52,14 @@ impl Guard {
         self.holding.lease()
     }
 
-    /// The secret that proves this acquisition to the store: what verifying inside a transaction asks for.
-    pub fn owner(&self) -> &OwnerToken {
+    /// The secret that proves this acquisition to the store. Verifying the lock inside a transaction needs it.
+    pub fn owner_token(&self) -> &OwnerToken {
         &self.holding.owner
     }
 
     /// Whether the lock is still held, as far as can be known without asking the store.
     ///
-    /// While it answers `true` nobody else has been granted the lock; see the [promises](DbMutex#what-it-promises). It
+    /// While it returns `true`, no one else has been granted the lock; see [what it promises](DbMutex#what-it-promises). It
     /// turns `false` a safety margin before the store lets the lease expire: 5 % of the TTL, at least 100 ms, at most
     /// half of the TTL.
     pub fn is_valid(&self) -> bool {
@@ -68,7 +72,7 @@ impl Guard {
         self.holding.deadline().remaining(self.now())
     }
 
-    /// Waits until the lock is lost, and answers why.
+    /// Waits until the lock is lost, and returns the reason.
     ///
     /// That is at the latest when [`is_valid`](Self::is_valid) turns `false`, whatever an attempt to renew waits for.
     ///
@@ -95,34 +99,33 @@ impl Guard {
         self.holding.lost_reason()
     }
 
-    /// A token that is cancelled when the lock is lost, to be handed to what works under the lock.
+    /// Returns a token that is cancelled when the lock is lost, for the work under the lock.
     ///
     /// It needs the runtime in which it is called, or the one in which the lock was acquired.
-    pub fn lost_token(&self) -> CancellationToken {
+    pub fn cancel_token(&self) -> CancellationToken {
         self.mutex.shared.renewal.watch(&self.holding);
         self.holding.lost_token().child_token()
     }
 
-    /// Waits until no more than `lead` is left of the lock; at once if less is left already. A lock that is renewed, or
-    /// never ends, lets it wait on.
+    /// Waits until no more than `lead` is left of the lease; returns at once if less is left already. Keeps waiting as long
+    /// as the lease is renewed, and forever if it never expires.
     ///
     /// # Cancellation safety
     /// The future may be dropped at any time.
-    pub async fn on_expiring(&self, lead: Duration) {
+    pub async fn until_expiring(&self, lead: Duration) {
         while self.remaining().is_none_or(|left| left > lead) {
             tokio::time::sleep(self.next_look(lead)).await;
         }
     }
 
-    /// Sees to it that at least `duration` is left of the lock, and extends it if need be: before a step that must not be
-    /// overtaken.
+    /// Ensures that at least `duration` remains on the lease, extending it if necessary. Call it before a step that must
+    /// complete under the lock.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] when the lock is lost; [`Error::Store`] when the store fails; [`Error::Invalid`] when no TTL is
-    /// that long.
+    /// [`Error::Lost`] if the lock is lost; [`Error::Store`] if the store fails; [`Error::Invalid`] if no TTL is that long.
     ///
     /// # Cancellation safety
-    /// As [`extend`](Self::extend).
+    /// Same as [`extend`](Self::extend).
     pub async fn ensure(&self, duration: Duration) -> Result<(), Error> {
         let enough = |guard: &Self| guard.remaining().is_none_or(|left| left >= duration);
         if enough(self) {
@@ -137,7 +140,7 @@ impl Guard {
         }
         let slow =
             StoreError::new(StoreErrorKind::Unavailable, "the store took too long to extend the lease; try again");
-        Err(Error::store(self.lock_id(), "extend", slow))
+        Err(Error::store(self.lock_id(), Action::Extend, slow))
     }
 
     /// Extends the lease so that it lasts at least `ttl` (a [`Duration`] or a [`Ttl`]) from now on.
@@ -146,7 +149,7 @@ impl Guard {
     /// either; after `extend(Ttl::NEVER)` the lease ends with its release, or by force.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] if the lease is over: the lock is lost. [`Error::Store`] if the store fails, which does not mean
+    /// [`Error::Lost`] if the lease is over: the lock is lost. [`Error::Store`] if the store fails, which does not mean
     /// that: the lock stays valid until [`remaining`](Self::remaining) is zero, and extending may be tried again.
     /// [`Error::Invalid`] for an invalid TTL.
     ///
@@ -159,15 +162,15 @@ impl Guard {
     {
         let ttl = ttl.try_into().map_err(Invalid::from)?;
         if self.holding.lose_if_over(self.now()) {
-            return Err(self.timed_out());
+            return Err(self.lost_error());
         }
-        let request = RenewRequest::new(self.lock_id().clone(), *self.owner(), ttl);
+        let request = RenewRequest::new(self.lock_id().clone(), *self.owner_token(), ttl);
         let mut busy = WhileBusy::at_most(BUSY_LIMIT);
         loop {
             let sent = self.now();
             return match self.mutex.shared.store.renew(&request).await {
                 // A guard that is not valid any more stays lost, although no one else may have had the lock.
-                Ok(Renewed::Renewed(_)) if self.holding.lose_if_over(self.now()) => Err(self.timed_out()),
+                Ok(Renewed::Renewed(_)) if self.holding.lose_if_over(self.now()) => Err(self.lost_error()),
                 Ok(Renewed::Renewed(lease)) => {
                     self.holding.renewed(lease, sent, ttl);
                     tracing::debug!(lock_id = %self.lock_id(), fence = %lease.fence, %ttl, "extended");
@@ -175,10 +178,10 @@ impl Guard {
                 }
                 Ok(Renewed::NotHeld) => {
                     self.holding.lose(LostReason::Expired);
-                    Err(self.timed_out())
+                    Err(self.lost_error())
                 }
                 Err(error) if busy.repeats(&error).await => continue,
-                Err(error) => Err(Error::store(self.lock_id(), "extend", error)),
+                Err(error) => Err(Error::store(self.lock_id(), Action::Extend, error)),
             };
         }
     }
@@ -186,7 +189,7 @@ impl Guard {
     /// Releases the lock, and reports whether it was held until now.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] if the lease had ended before, so that another holder may have had the lock meanwhile.
+    /// [`Error::Lost`] if the lease had ended before, so that another holder may have had the lock meanwhile.
     /// [`Error::Store`] if the store fails; the release is then tried again in the background, and the lock ends
     /// with its TTL at the latest.
     ///
@@ -200,36 +203,60 @@ impl Guard {
             return match self.mutex.shared.store.delete(&request).await {
                 Ok(deleted) => {
                     self.released = true;
-                    // Released already: through another guard of the same owner token, or by force.
-                    if deleted != Deleted::Released {
-                        return Err(self.timed_out());
+                    match deleted {
+                        Deleted::Released => {}
+                        Deleted::Already => {
+                            self.holding.lose(LostReason::ReleasedByForce);
+                            return Err(self.lost_error());
+                        }
+                        _ => {
+                            self.holding.lose(LostReason::Expired);
+                            return Err(self.lost_error());
+                        }
                     }
                     self.mutex.shared.queue.released(self.lock_id());
                     Ok(())
                 }
                 Err(error) if busy.repeats(&error).await => continue,
-                Err(error) => Err(Error::store(self.lock_id(), "release", error)),
+                Err(error) => Err(Error::store(self.lock_id(), Action::Release, error)),
             };
         }
     }
 
-    /// Gives the lock away without releasing it: whoever has the token goes on with [`Lock::resume`](crate::Lock::resume),
-    /// in another process too, until the lease ends. Nothing renews it meanwhile.
-    pub fn into_token(mut self) -> OwnerToken {
-        self.released = true;
-        *self.owner()
+    /// Checks the answer of a store that has verified this lock inside a transaction: for implementors of `verify_in`.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the store has found no lease of this guard; [`Error::Store`] if it failed.
+    pub fn verified(&self, answer: Result<Option<Fence>, StoreError>) -> Result<Fence, Error> {
+        match answer {
+            Ok(Some(fence)) => Ok(fence),
+            Ok(None) => {
+                self.holding.lose(LostReason::Expired);
+                Err(self.lost_error())
+            }
+            Err(error) => Err(Error::store(self.lock_id(), Action::Verify, error)),
+        }
     }
 
-    fn timed_out(&self) -> Error {
-        Error::TimedOut { lock_id: self.lock_id().clone(), output: () }
+    /// Transfers the lock without releasing it: the receiver of the token continues with
+    /// [`Lock::resume`](crate::Lock::resume), in another process too, until the lease ends. Nothing renews it meanwhile.
+    pub fn into_owner_token(mut self) -> OwnerToken {
+        self.released = true;
+        *self.owner_token()
+    }
+
+    /// The error of a lock that was lost, with the first reason that is known.
+    fn lost_error(&self) -> Error {
+        let reason = self.lost_reason().unwrap_or(LostReason::Expired);
+        Error::Lost { lock_id: self.lock_id().clone(), reason }
     }
 
     fn delete_request(&self) -> DeleteRequest {
-        DeleteRequest::by_owner(self.lock_id().clone(), *self.owner()).hold_at_least(self.hold_at_least)
+        DeleteRequest::by_owner(self.lock_id().clone(), *self.owner_token()).hold_at_least(self.hold_at_least)
     }
 
-    fn now(&self) -> Duration {
-        self.mutex.shared.clock.elapsed()
+    fn now(&self) -> ClientTime {
+        self.mutex.shared.clock.now()
     }
 
     /// How long to sleep until `lead` is left. At most a second: tokio's timer stands still while the machine is
@@ -243,7 +270,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.holding.end();
-        let held = self.now().saturating_sub(self.holding.acquired_at);
+        let held = self.now().since(self.holding.acquired_at);
         telemetry::ended(&self.holding, held, if self.released { "released" } else { "dropped" });
         if !self.released {
             self.mutex.shared.releaser.release_soon(self.delete_request());

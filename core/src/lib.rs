@@ -10,7 +10,7 @@
 //! | `guard` | [`Guard`]: the lock while it is held |
 //! | `error` | what can go wrong, for users |
 //! | `engine/` | renewal, release, waiting, and the deadlines of leases |
-//! | [`store`] | [`LockStore`]: **the contract** between the mutex and a database, and [`MemoryStore`], the reference |
+//! | [`store`] | [`LockStore`]: **the contract** between the mutex and a database, and [`MemoryStore`](store::MemoryStore), the reference |
 //! | `values/` | the validated values that requests and answers consist of |
 //!
 //! Users need [`DbMutex`]. Implementors of a new backend need [`LockStore`], and verify it with the crate
@@ -19,26 +19,44 @@
 //! Architecture invariants: dependencies point down the table only, and no driver is known here.
 
 mod acquire;
+mod builder;
 mod engine;
 mod error;
 mod guard;
 mod lock;
 mod mutex;
+mod options;
+mod run_error;
 pub mod store;
 mod values;
 
+pub use tokio_util::sync::CancellationToken;
+
+pub use crate::builder::DbMutexBuilder;
 #[doc(hidden)]
-pub use engine::jitter::repeat_jitter;
-pub use error::Error;
-pub use guard::Guard;
-pub use lock::{Lock, OnLost};
-pub use mutex::{DbMutex, DbMutexBuilder, TTL_VARIABLE};
-pub use store::{
-    DeleteBy, DeleteRequest, Deleted, Holder, InFlight, InFlightInserts, InsertRequest, Inserted, Lease, Limits,
-    ListFilter, LockRow, LockState, LockStore, MemoryStore, PendingDelete, RenewRequest, Renewed, RowLock, StoreError,
-    StoreErrorKind, async_trait, rules,
+pub use crate::engine::jitter::repeat_jitter;
+pub use crate::error::{Action, Error};
+pub use crate::guard::Guard;
+pub use crate::lock::Lock;
+pub use crate::mutex::DbMutex;
+pub use crate::options::OnLost;
+pub use crate::run_error::RunError;
+pub use crate::store::{Holder, StoreError, StoreErrorKind};
+pub use crate::values::{Fence, HolderName, Invalid, LockId, LostReason, OwnerToken, TableName, Ttl, WaitLimit};
+
+/// What operators look at: the rows of locks.
+pub mod admin {
+    pub use crate::store::{ListFilter, LockRow, LockState, StoreTime};
+}
+
+/// For tests: a store in memory, and clocks that a test moves.
+pub mod testing {
+    pub use crate::store::{MemoryStore, RowLock};
+    pub use crate::values::{ClientTime, Clock, ManualClock, SystemClock};
+}
+
+// For the modules of this crate.
+use crate::store::{
+    DeleteRequest, Deleted, InsertRequest, Inserted, Lease, LockRow, LockStore, PendingDelete, RenewRequest, Renewed,
 };
-pub use values::{
-    Clock, Fence, HolderText, Invalid, LockId, LostReason, ManualClock, NEVER_US, OwnerToken, SystemClock, TableName,
-    Ttl, WaitLimit,
-};
+use crate::values::{Clock, SystemClock};

@@ -1,47 +1,77 @@
-use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::{ListFilter, LockRow};
 use crate::engine::busy::WhileBusy;
 use crate::engine::queue::Queue;
 use crate::engine::releaser::Releaser;
 use crate::engine::renewal::Renewal;
 use crate::engine::telemetry;
+use crate::options::Options;
 use crate::{
-    Clock, DeleteRequest, Deleted, Error, Guard, HolderText, Invalid, ListFilter, Lock, LockId, LockRow, LockStore,
-    StoreError, SystemClock, Ttl, WaitLimit,
+    Action, Clock, DbMutexBuilder, DeleteRequest, Deleted, Error, Guard, Lock, LockId, LockStore, RunError, StoreError,
+    Ttl,
 };
 
-/// The environment variable that sets the TTL of a mutex which is not told one: a number of seconds, or `none`.
-pub const TTL_VARIABLE: &str = "DB_MUTEX_TTL_SECONDS";
-
-/// Makes long jobs exclude each other, across processes and machines, through a database.
+/// A mutex in a database: long jobs exclude each other, across processes and machines.
 ///
-/// It is a store together with the defaults of its locks. Cheap to clone; clones share everything.
+/// It consists of a store and the defaults of its locks. Cheap to clone; clones share everything.
 ///
 /// ```
-/// use std::sync::Arc;
-/// use db_mutex_core::{DbMutex, MemoryStore};
+/// use db_mutex_core::{DbMutex, Error};
+/// use db_mutex_core::testing::MemoryStore;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), db_mutex_core::Error<u32>> {
-/// let mutex = DbMutex::new(Arc::new(MemoryStore::new())).map_err(db_mutex_core::Error::from)?;
+/// # async fn main() -> Result<(), Error> {
+/// let mutex = DbMutex::new(MemoryStore::new())?;
 /// let rows = mutex.run("nightly-report", async |_guard| 42).await?;
 /// assert_eq!(rows, 42);
 /// # Ok(())
 /// # }
 /// ```
 ///
+/// # Which kind of mutex should you use?
+///
+/// This one is for jobs of seconds to hours that must not overlap in *different processes*, and that share a database
+/// anyway. Within one process, [`tokio::sync::Mutex`](https://docs.rs/tokio/latest/tokio/sync/struct.Mutex.html) is a
+/// thousand times as fast and cannot be lost. If all the work is in one transaction, a row lock of the database
+/// (`SELECT … FOR UPDATE`) is simpler.
+///
 /// # What it promises
 ///
-/// - **Exclusion.** In the database's commit order a lock id has at most one unexpired owner at any point, and the
-///   [fencing token](crate::Fence) of each acquisition is greater than all earlier ones of that id.
-/// - **Validity.** While [`Guard::is_valid`] answers `true`, nobody else has been granted the lock, provided that the
-///   database's clock does not step forward by more than the safety margin and that no acknowledged commit is lost.
-/// - **What a lease cannot do.** Nothing stops your code when its lease expires: work in flight may overlap that of a
-///   successor. Pass [`Guard::fence`] to the resource, or verify the lock inside your own transaction where your data is
-///   in the same database.
-/// - **Liveness.** A holder that crashed blocks others for at most its TTL.
+/// - **Exclusion.** In the database's commit order a lock has at most one unexpired owner, and the
+///   [fencing token](crate::Fence) of each acquisition is greater than every earlier one of that lock.
+/// - **Validity.** While [`Guard::is_valid`] returns `true`, no one else has been granted the lock, provided that the
+///   database's clock does not step forward, in sum during one lease, by more than the safety margin and that no
+///   acknowledged commit is lost. This holds for every interleaving of the client's own requests: late, repeated, abandoned
+///   or reordered.
+/// - **What a lease cannot do.** Nothing stops your code when its lease expires: work in flight may overlap a successor's.
+///   Pass [`Guard::fence`] to the resource, or verify the lock inside your own transaction if your data is in the same
+///   database.
+/// - **Liveness.** A crashed holder blocks others for at most the longest TTL that it asked for. If the database's clock was
+///   ahead for a while, that is counted from the first attempt of another after it is right again; of a clock that was ahead
+///   by less than 10 s, or a tenth of the TTL, nothing is noticed, and that much is added. A released lock is free, whatever
+///   the clock says later.
+///
+/// # Reentrancy
+///
+/// A lock is not reentrant. Acquiring a lock that this process holds already waits for the other guard like for any other
+/// holder, and fails with [`Error::Held`] at the wait limit: two tasks of one process exclude each other too.
+///
+/// # Fairness
+///
+/// The waiters of one mutex and its clones are served in the order in which they came. Between processes there is no order.
+///
+/// # Dropping
+///
+/// Dropping a [`Guard`], or the future of an acquisition, releases in the background; see [`Guard`](Guard#dropping). Dropping
+/// the last clone of a mutex does not wait for such releases.
+///
+/// # Process exit
+///
+/// When the process exits, releases in the background are cut off, and their locks stay until their TTL. Call
+/// [`shutdown`](Self::shutdown) before, which waits for them. Guards in variables of `main` are dropped too late for that:
+/// release them first.
 #[derive(Debug, Clone)]
 pub struct DbMutex {
     pub(crate) shared: Arc<Shared>,
@@ -55,38 +85,27 @@ pub(crate) struct Shared {
     pub(crate) releaser: Releaser,
     pub(crate) renewal: Renewal,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) holder: HolderText,
-    pub(crate) ttl: Ttl,
-    /// The TTL, where it was set in code and not by the environment or the default.
-    pub(crate) chosen_ttl: Option<Ttl>,
-    pub(crate) wait: WaitLimit,
-    pub(crate) hold_at_least: Duration,
-    pub(crate) keep_alive: bool,
+    pub(crate) options: Options,
 }
 
 impl DbMutex {
-    /// A mutex on `store` with the default options; see [`DbMutexBuilder`].
+    /// Returns a mutex on `store` with the default options; see [`builder`](Self::builder).
     ///
     /// # Errors
-    /// [`Invalid::Environment`] when `DB_MUTEX_TTL_SECONDS` is set to something that is no TTL.
-    pub fn new(store: Arc<dyn LockStore>) -> Result<Self, Invalid> {
+    /// [`Error::Invalid`] if `DB_MUTEX_TTL_SECONDS` is set and is not a TTL.
+    pub fn new(store: impl LockStore) -> Result<Self, Error> {
         Self::builder(store).build()
     }
 
-    /// Begins a mutex with options of its own.
-    pub fn builder(store: Arc<dyn LockStore>) -> DbMutexBuilder {
-        DbMutexBuilder {
-            store,
-            ttl: None,
-            wait: WaitLimit::No,
-            hold_at_least: Duration::ZERO,
-            keep_alive: false,
-            holder: None,
-            clock: Arc::new(SystemClock),
-        }
+    /// Returns a builder with the default options.
+    pub fn builder(store: impl LockStore) -> DbMutexBuilder {
+        DbMutexBuilder::new(Arc::new(store))
     }
 
-    /// Names a lock, to set its options and to acquire it. An id that is not valid is told when it is acquired.
+    /// Returns a handle to a lock. **Nothing is acquired yet**, unlike with `lock` of other mutexes. An invalid id is reported
+    /// by [`acquire`](Lock::acquire).
+    ///
+    /// The id is a `&str`, a `String`, a [`LockId`], or anything else that is [`AsRef<str>`].
     pub fn lock(&self, lock_id: impl AsRef<str>) -> Lock {
         Lock::new(self.clone(), lock_id.as_ref())
     }
@@ -94,45 +113,49 @@ impl DbMutex {
     /// Runs `body` under the lock; short for [`lock(lock_id).run(body)`](Lock::run).
     ///
     /// # Errors
-    /// As [`Lock::run`].
+    /// Same as [`Lock::run`].
     ///
     /// # Cancellation safety
-    /// As [`Lock::run`].
-    pub async fn run<T>(&self, lock_id: impl AsRef<str>, body: impl AsyncFnOnce(&Guard) -> T) -> Result<T, Error<T>> {
+    /// Same as [`Lock::run`].
+    pub async fn run<T>(
+        &self,
+        lock_id: impl AsRef<str>,
+        body: impl AsyncFnOnce(&Guard) -> T,
+    ) -> Result<T, RunError<T>> {
         self.lock(lock_id).run(body).await
     }
 
-    /// Runs `body` under the lock, or skips it when the lock is held; short for
+    /// Runs `body` under the lock, or skips it if the lock is held; short for
     /// [`lock(lock_id).run_or_skip(body)`](Lock::run_or_skip).
     ///
     /// # Errors
-    /// As [`Lock::run_or_skip`].
+    /// Same as [`Lock::run_or_skip`].
     ///
     /// # Cancellation safety
-    /// As [`Lock::run`].
+    /// Same as [`Lock::run`].
     pub async fn run_or_skip<T>(
         &self,
         lock_id: impl AsRef<str>,
         body: impl AsyncFnOnce(&Guard) -> T,
-    ) -> Result<Option<T>, Error<T>> {
+    ) -> Result<Option<T>, RunError<T>> {
         self.lock(lock_id).run_or_skip(body).await
     }
 
-    /// Reads what the store knows of a lock; `None` when it was never acquired, or its row was purged.
+    /// Reads the row of a lock; `None` if it was never acquired, or its row was purged.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an id that is not valid, [`Error::Store`] when the store fails.
+    /// [`Error::Invalid`] for an invalid id, [`Error::Store`] if the store fails.
     pub async fn find(&self, lock_id: impl AsRef<str>) -> Result<Option<LockRow>, Error> {
         let lock_id = LockId::new(lock_id)?;
-        self.shared.store.find(&lock_id).await.map_err(|error| Error::store(&lock_id, "read", error))
+        self.shared.store.find(&lock_id).await.map_err(|error| Error::store(&lock_id, Action::Read, error))
     }
 
-    /// Reads many locks, in the order of their ids.
+    /// Reads the rows of many locks, in the order of their ids' bytes.
     ///
     /// # Errors
-    /// When the store fails.
-    pub async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
-        self.shared.store.list(filter).await
+    /// [`Error::Store`] if the store fails.
+    pub async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, Error> {
+        self.shared.store.list(filter).await.map_err(|error| of_many(Action::List, error))
     }
 
     /// Releases the lock regardless of who holds it. Returns whether it was held, or resting.
@@ -143,9 +166,12 @@ impl DbMutex {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an invalid id, [`Error::Store`] if the store fails.
+    ///
+    /// # Cancellation safety
+    /// If the future is dropped, the lock may have been released or not.
     pub async fn force_release(&self, lock_id: impl AsRef<str>) -> Result<bool, Error> {
         let lock_id = LockId::new(lock_id)?;
-        let failed = |error| Error::store(&lock_id, "release", error);
+        let failed = |error| Error::store(&lock_id, Action::Release, error);
         let Some(row) = self.shared.store.find(&lock_id).await.map_err(failed)? else { return Ok(false) };
         let request = DeleteRequest::by_fence(lock_id.clone(), row.fence);
         let mut busy = WhileBusy::at_most(Duration::from_secs(2));
@@ -158,22 +184,22 @@ impl DbMutex {
         }
     }
 
-    /// Removes the rows of locks that became free at least `older_than` ago, and answers how many.
+    /// Removes the rows of locks that became free at least `older_than` ago, and returns how many.
     ///
     /// Housekeeping only: an expired lock is granted whether or not its row was purged. Keep `older_than` longer than
-    /// your database's clock may ever step back (a day, say), for without its row an id's fencing token starts again
+    /// your database's clock may ever step back (a day, say), because without its row an id's fencing token starts again
     /// at the clock.
     ///
     /// # Errors
-    /// When the store fails.
-    pub async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
-        self.shared.store.purge_expired(older_than).await
+    /// [`Error::Store`] if the store fails.
+    pub async fn purge_expired(&self, older_than: Duration) -> Result<u64, Error> {
+        self.shared.store.purge_expired(older_than).await.map_err(|error| of_many(Action::Purge, error))
     }
 
-    /// Waits until what was dropped (guards, unfinished acquisitions) is released in the store, at most for `limit`, and
-    /// answers the ids of those that still are not; they end with their TTL.
+    /// Waits up to `limit` for dropped guards and abandoned acquisitions to be released, and returns the ids that are still
+    /// pending; they end with their TTL.
     ///
-    /// Call it before the process exits. Locks that are still held are not touched.
+    /// Call it before the process exits. Locks whose guards are alive are not touched.
     ///
     /// # Cancellation safety
     /// The future may be dropped at any time; the releases go on.
@@ -183,150 +209,19 @@ impl DbMutex {
         left
     }
 
-    /// How long a lease lasts unless the lock is told otherwise.
+    /// The TTL of locks for which none is set.
     pub fn ttl(&self) -> Ttl {
-        self.shared.ttl
-    }
-
-    /// The store underneath.
-    pub fn store(&self) -> &Arc<dyn LockStore> {
-        &self.shared.store
+        self.shared.options.ttl.clone().unwrap_or_default()
     }
 }
 
-/// Builds a [`DbMutex`]; what is not set has the default that each method tells.
-#[derive(Debug, Clone)]
-#[must_use = "a builder does nothing until `build` is called"]
-pub struct DbMutexBuilder {
-    store: Arc<dyn LockStore>,
-    ttl: Option<Result<Ttl, Invalid>>,
-    wait: WaitLimit,
-    hold_at_least: Duration,
-    keep_alive: bool,
-    holder: Option<HolderText>,
-    clock: Arc<dyn Clock>,
-}
-
-impl DbMutexBuilder {
-    /// How long a lease lasts: a [`Duration`] or a [`Ttl`]. Default: `DB_MUTEX_TTL_SECONDS`, else 30 minutes.
-    pub fn ttl<V>(mut self, ttl: V) -> Self
-    where
-        V: TryInto<Ttl>,
-        Invalid: From<V::Error>,
-    {
-        self.ttl = Some(ttl.try_into().map_err(Invalid::from));
-        self
-    }
-
-    /// How long to wait for a lock that is held: a [`Duration`] or a [`WaitLimit`]. Default: not at all.
-    pub fn wait(mut self, limit: impl Into<WaitLimit>) -> Self {
-        self.wait = limit.into();
-        self
-    }
-
-    /// How long a lock stays taken after its acquisition, even if it is released sooner; at most the TTL. Default: zero.
-    ///
-    /// It keeps a fast job from running twice for one tick where the clocks of several crontabs differ.
-    pub fn hold_at_least(mut self, hold_at_least: Duration) -> Self {
-        self.hold_at_least = hold_at_least;
-        self
-    }
-
-    /// Whether leases are renewed while their guards live; see [`Lock::keep_alive`]. Default: no.
-    pub fn keep_alive(mut self, keep_alive: bool) -> Self {
-        self.keep_alive = keep_alive;
-        self
-    }
-
-    /// What others are told about the holder. Default: host name and process id.
-    pub fn holder(mut self, holder: HolderText) -> Self {
-        self.holder = Some(holder);
-        self
-    }
-
-    /// The clock that counts leases down. Default: [`SystemClock`]; tests may give a
-    /// [`ManualClock`](crate::ManualClock).
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
-
-    /// Builds the mutex.
-    ///
-    /// # Errors
-    /// [`Invalid::Ttl`], [`Invalid::HoldAtLeast`], or [`Invalid::Environment`] when `DB_MUTEX_TTL_SECONDS` is looked at
-    /// and is no TTL.
-    pub fn build(self) -> Result<DbMutex, Invalid> {
-        let chosen_ttl = self.ttl.transpose()?;
-        let ttl = match chosen_ttl {
-            Some(ttl) => ttl,
-            None => ttl_of_environment(env::var_os(TTL_VARIABLE).map(|value| value.to_string_lossy().into_owned()))?,
-        };
-        check_hold_at_least(self.hold_at_least, ttl)?;
-        let queue = Arc::<Queue>::default();
-        Ok(DbMutex {
-            shared: Arc::new(Shared {
-                releaser: Releaser::new(Arc::clone(&self.store), Arc::clone(&queue)),
-                queue,
-                renewal: Renewal::new(Arc::clone(&self.store), Arc::clone(&self.clock)),
-                store: self.store,
-                clock: self.clock,
-                holder: self.holder.unwrap_or_else(HolderText::of_this_process),
-                ttl,
-                chosen_ttl,
-                wait: self.wait,
-                hold_at_least: self.hold_at_least,
-                keep_alive: self.keep_alive,
-            }),
-        })
-    }
-}
-
-/// A lease that ends before its "hold at least" could not keep that promise when its holder crashes.
-pub(crate) fn check_hold_at_least(hold_at_least: Duration, ttl: Ttl) -> Result<(), Invalid> {
-    match ttl.duration() {
-        Some(longest) if hold_at_least > longest => Err(Invalid::HoldAtLeast { hold_at_least, ttl }),
-        None if hold_at_least > Ttl::MAX => Err(Invalid::HoldAtLeast { hold_at_least, ttl }),
-        _ => Ok(()),
-    }
-}
-
-fn ttl_of_environment(value: Option<String>) -> Result<Ttl, Invalid> {
-    let Some(value) = value else { return Ok(Ttl::DEFAULT) };
-    let trimmed = value.trim();
-    if trimmed.eq_ignore_ascii_case("none") {
-        return Ok(Ttl::NEVER);
-    }
-    let refuse = |reason: String| Invalid::Environment { variable: TTL_VARIABLE, value: value.clone(), reason };
-    let seconds = trimmed.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    match seconds {
-        Some(seconds) => Ttl::new(seconds).map_err(|invalid| refuse(invalid.to_string())),
-        None => Err(refuse("give a number of seconds from 0.1 to 31536000, or none".into())),
-    }
+fn of_many(action: Action, source: StoreError) -> Error {
+    Error::Store { lock_id: None, action, source }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn environment_sets_the_ttl() {
-        let ttl = |value: &str| ttl_of_environment(Some(value.into()));
-        assert_eq!(ttl_of_environment(None), Ok(Ttl::DEFAULT));
-        assert_eq!(ttl("90"), Ok(Ttl::new(Duration::from_secs(90)).unwrap()));
-        assert_eq!(ttl("0.5"), Ok(Ttl::new(Duration::from_millis(500)).unwrap()));
-        assert_eq!(ttl("none"), Ok(Ttl::NEVER));
-        assert_eq!(ttl(" None "), Ok(Ttl::NEVER));
-    }
-
-    #[test]
-    fn a_bad_environment_names_the_variable() {
-        for bad in ["", "abc", "-1", "0", "0.05", "31536001", "1e30", "inf", "nan", "30m"] {
-            let message = ttl_of_environment(Some(bad.into())).unwrap_err().to_string();
-            assert!(message.contains("DB_MUTEX_TTL_SECONDS"), "{message}");
-            assert!(message.contains(&format!("{bad:?}")), "{message}");
-        }
-    }
 
     #[test]
     fn handles_can_cross_threads() {
@@ -335,7 +230,8 @@ mod tests {
         check::<DbMutexBuilder>();
         check::<Lock>();
         check::<Guard>();
-        check::<Error<u8>>();
+        check::<Error>();
+        check::<RunError<u8>>();
         check::<StoreError>();
     }
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{DbMutex, MemoryStore};
+use db_mutex_core::DbMutex;
+use db_mutex_core::testing::MemoryStore;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
 /// Name and labels of each metric, and its value; of a histogram, how many values it has.

@@ -6,7 +6,8 @@ use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use db_mutex_core::{DbMutex, ManualClock, MemoryStore};
+use db_mutex_core::DbMutex;
+use db_mutex_core::testing::{ManualClock, MemoryStore};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
 
@@ -58,12 +59,12 @@ fn each_step_is_told_and_no_owner_token_is() {
             let store = Arc::new(MemoryStore::with_clock(clock.clone()));
             let mutex = DbMutex::builder(store).clock(clock.clone()).build().unwrap();
             let guard = mutex.lock("job").ttl(Duration::from_secs(30)).acquire().await.unwrap();
-            secrets.push(*guard.owner());
+            secrets.push(*guard.owner_token());
             assert!(mutex.lock("job").wait(Duration::from_millis(30)).acquire().await.is_err());
             guard.extend(Duration::from_secs(60)).await.unwrap();
             clock.advance(Duration::from_secs(61));
             let successor = mutex.lock("job").acquire().await.unwrap();
-            secrets.push(*successor.owner());
+            secrets.push(*successor.owner_token());
             assert!(guard.release().await.is_err());
             successor.release().await.unwrap();
             mutex.run("job", async |_| ()).await.unwrap();

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use db_mutex_conformance::{CASES, Suite};
-use db_mutex_core::{DeleteRequest, Deleted, Inserted, LockStore, RenewRequest, Renewed, TableName, Ttl};
+use db_mutex_core::store::{DeleteRequest, Deleted, Inserted, LockStore, RenewRequest, Renewed};
+use db_mutex_core::{TableName, Ttl};
 use db_mutex_mysql::MySqlStore;
 
 use crate::database::{Database, MINUTE, ask, force, granted, id, request, until};

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{
-    DbMutex, DeleteRequest, Deleted, HolderText, InsertRequest, Inserted, Lease, LockId, LockStore, OwnerToken,
-    StoreError, StoreErrorKind, TableName, Ttl,
-};
+use db_mutex_core::store::{DeleteRequest, Deleted, InsertRequest, Inserted, Lease, LockStore};
+use db_mutex_core::{DbMutex, HolderName, LockId, OwnerToken, StoreError, StoreErrorKind, TableName, Ttl};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::{FromRow, Queryable};
 use db_mutex_mysql::mysql_async::{Conn, Row};
@@ -78,7 +76,7 @@ pub(crate) fn id(text: &str) -> LockId {
 
 pub(crate) fn request(lock_id: &str, ttl: Duration) -> InsertRequest {
     let owner = OwnerToken::mint().unwrap();
-    InsertRequest::new(id(lock_id), owner, Ttl::new(ttl).unwrap(), HolderText::new("test").unwrap())
+    InsertRequest::new(id(lock_id), owner, Ttl::new(ttl).unwrap(), HolderName::new("test").unwrap())
 }
 
 pub(crate) async fn ask(store: &MySqlStore, lock_id: &str, ttl: Duration) -> Result<Inserted, StoreError> {

@@ -1,12 +1,13 @@
 //! A forced release, sent again because its reply was lost.
 
-use db_mutex_core::{DeleteRequest, Deleted, LockStore, RenewRequest, Renewed, Ttl};
+use db_mutex_core::Ttl;
+use db_mutex_core::store::{DeleteRequest, Deleted, LockStore, RenewRequest, Renewed};
 use db_mutex_mysql::MySqlStore;
 
 use crate::database::{MINUTE, both, granted, id, request, until_free};
 use crate::proxy::Proxy;
 
-async fn holds(store: &MySqlStore, request: &db_mutex_core::InsertRequest) -> bool {
+async fn holds(store: &MySqlStore, request: &db_mutex_core::store::InsertRequest) -> bool {
     let renewal = RenewRequest::new(request.lock_id.clone(), request.owner, Ttl::new(MINUTE).unwrap());
     matches!(store.renew(&renewal).await.unwrap(), Renewed::Renewed(_))
 }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use db_mutex_core::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, LockStore, RenewRequest, Renewed, StoreError, Ttl,
-};
+use db_mutex_core::store::{DeleteRequest, Deleted, InsertRequest, Inserted, LockStore, RenewRequest, Renewed};
+use db_mutex_core::{StoreError, Ttl};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::Conn;
 use db_mutex_mysql::mysql_async::prelude::Queryable;

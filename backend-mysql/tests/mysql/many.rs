@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use db_mutex_core::{DeleteRequest, Deleted, Inserted, ListFilter, LockStore, RenewRequest, Renewed, Ttl};
+use db_mutex_core::Ttl;
+use db_mutex_core::admin::ListFilter;
+use db_mutex_core::store::{DeleteRequest, Deleted, Inserted, LockStore, RenewRequest, Renewed};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::Queryable;
 

@@ -9,12 +9,14 @@ mod call;
 #[allow(dead_code, reason = "the traces of core's own model")]
 #[path = "../../../core/tests/model/course.rs"]
 mod course;
+#[allow(dead_code, reason = "the mistakes of core's own model")]
+#[path = "../../../core/tests/model/micros.rs"]
+mod micros;
 #[path = "../../../core/tests/simulation/random.rs"]
 mod random;
 #[path = "../../../core/tests/model/stored.rs"]
 mod stored;
 
-use db_mutex_core::rules::Row;
 use db_mutex_core::{Fence, LockId};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::Pool;
@@ -25,6 +27,7 @@ use crate::database::{Database, both};
 use crate::servers::pool_of;
 use call::Caller;
 use course::{Course, Step};
+use micros::Row;
 use stored::{StoreClock, Stored};
 
 /// The clock of a session can be set, and stands still then; the store has one connection.

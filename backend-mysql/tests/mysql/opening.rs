@@ -1,4 +1,5 @@
-use db_mutex_core::{LockStore, StoreErrorKind, TableName};
+use db_mutex_core::store::LockStore;
+use db_mutex_core::{StoreErrorKind, TableName};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::Row;
 

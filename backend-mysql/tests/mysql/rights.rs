@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use db_mutex_core::{DeleteRequest, Deleted, ListFilter, LockStore, RenewRequest, Renewed, StoreErrorKind, Ttl};
+use db_mutex_core::admin::ListFilter;
+use db_mutex_core::store::{DeleteRequest, Deleted, LockStore, RenewRequest, Renewed};
+use db_mutex_core::{StoreErrorKind, Ttl};
 use db_mutex_mysql::MySqlStore;
 
 use crate::database::{Database, MINUTE, both, granted, request};

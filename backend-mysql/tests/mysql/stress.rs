@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{DeleteRequest, Deleted, Inserted, LockStore};
+use db_mutex_core::store::{DeleteRequest, Deleted, Inserted, LockStore};
 
 use crate::database::{Database, MINUTE, request, while_busy};
 use crate::servers::{MARIADB, MYSQL};

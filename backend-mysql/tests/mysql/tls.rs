@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use db_mutex_core::{LockStore, StoreError, StoreErrorKind};
+use db_mutex_core::store::LockStore;
+use db_mutex_core::{StoreError, StoreErrorKind};
 use db_mutex_mysql::MySqlStore;
 
 use crate::database::{Database, id};

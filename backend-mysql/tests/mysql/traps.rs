@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use db_mutex_core::{
-    DeleteRequest, Deleted, HolderText, InsertRequest, Inserted, LockStore, OwnerToken, RenewRequest, Renewed, Ttl,
-};
+use db_mutex_core::store::{DeleteRequest, Deleted, InsertRequest, Inserted, LockStore, RenewRequest, Renewed};
+use db_mutex_core::{HolderName, OwnerToken, Ttl};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::Queryable;
 
@@ -22,7 +21,7 @@ async fn a_refused_attempt_leaves_every_column_alone() {
         type Columns = (String, i64, String, i64, Option<i64>, i64);
         let before: Vec<Columns> = database.rows(columns).await;
         let other =
-            InsertRequest::new(id("job"), OwnerToken::mint().unwrap(), Ttl::NEVER, HolderText::new("x").unwrap());
+            InsertRequest::new(id("job"), OwnerToken::mint().unwrap(), Ttl::NEVER, HolderName::new("x").unwrap());
         assert!(matches!(store.insert_if_absent(&other).await.unwrap(), Inserted::Held(_)));
         assert_eq!(database.rows::<Columns>(columns).await, before);
     }
@@ -96,7 +95,7 @@ async fn sessions_in_other_time_zones_see_the_same_lease() {
         let lease = granted(ask(&east, "job", MINUTE).await.unwrap());
         let Inserted::Held(holder) = ask(&west, "job", MINUTE).await.unwrap() else { panic!("taken over") };
         assert!(holder.expires_in.unwrap() <= MINUTE && holder.expires_in.unwrap() > MINUTE / 2);
-        assert_eq!(west.find(&id("job")).await.unwrap().unwrap().expires_at_us, lease.expires_at_us);
+        assert_eq!(west.find(&id("job")).await.unwrap().unwrap().expires_at, lease.expires_at);
     }
 }
 

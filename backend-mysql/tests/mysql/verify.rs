@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use db_mutex_core::{DbMutex, DeleteRequest, Deleted, Error, Guard, LockStore};
+use db_mutex_core::store::{DeleteRequest, Deleted, LockStore};
+use db_mutex_core::{DbMutex, Error, Guard};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::Queryable;
 use db_mutex_mysql::mysql_async::{Conn, IsolationLevel, Transaction, TxOpts};
@@ -117,7 +118,7 @@ async fn a_stale_holder_cannot_verify() {
             until_free(&store, "job").await;
             granted(ask(&store, "job", MINUTE).await.unwrap());
             let error = store.verify_in(&mut transaction, &guard).await.unwrap_err();
-            assert!(error.is_timed_out(), "{error:?}");
+            assert!(error.is_lost(), "{error:?}");
             transaction.rollback().await.unwrap();
         }
     }
@@ -129,7 +130,7 @@ async fn an_ended_lease_cannot_be_verified_even_if_nobody_took_it() {
         let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_millis(200)).await;
         until_free(&store, "job").await;
         let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
-        assert!(store.verify_in(&mut transaction, &guard).await.unwrap_err().is_timed_out());
+        assert!(store.verify_in(&mut transaction, &guard).await.unwrap_err().is_lost());
         transaction.rollback().await.unwrap();
     }
 }
@@ -140,7 +141,7 @@ async fn a_lock_released_by_force_cannot_be_verified() {
         let Bench { store, guard, mut mine, .. } = bench(&database, MINUTE).await;
         assert_eq!(force(&store, "job").await, Deleted::Released);
         let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
-        assert!(store.verify_in(&mut transaction, &guard).await.unwrap_err().is_timed_out());
+        assert!(store.verify_in(&mut transaction, &guard).await.unwrap_err().is_lost());
         transaction.rollback().await.unwrap();
     }
 }
@@ -153,7 +154,7 @@ async fn a_release_before_the_commit_is_busy_and_not_lost() {
         let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
         store.verify_in(&mut transaction, &guard).await.unwrap();
         waits_for_no_lock(async |_| {
-            let release = DeleteRequest::by_owner(id("job"), *guard.owner());
+            let release = DeleteRequest::by_owner(id("job"), *guard.owner_token());
             busy(store.delete(&release).await);
             busy(store.delete_many(&[release]).await.remove(0));
             busy(store.delete(&DeleteRequest::by_fence(id("job"), guard.fence())).await);
@@ -169,9 +170,9 @@ async fn the_text_for_other_drivers_verifies_too() {
     for database in both() {
         let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_millis(300)).await;
         let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
-        let parameters = (guard.lock_id().as_str().as_bytes(), guard.owner().as_bytes().as_slice());
+        let parameters = (guard.lock_id().as_str().as_bytes(), guard.owner_token().as_bytes().as_slice());
         let now: Option<i64> = transaction.exec_first(store.verify_sql(), parameters).await.unwrap();
-        assert!(now.is_some_and(|now| now < guard.lease().expires_at_us));
+        assert!(now.is_some_and(|now| now < guard.lease().expires_at.as_micros()));
         until_free(&store, "job").await;
         busy(ask(&store, "job", MINUTE).await);
         transaction.commit().await.unwrap();

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use db_mutex_core::{
-    DbMutex, DeleteRequest, InsertRequest, Inserted, ListFilter, LockRow, LockStore, RenewRequest, Renewed, Ttl,
-};
+use db_mutex_core::admin::{ListFilter, LockRow};
+use db_mutex_core::store::{DeleteRequest, InsertRequest, Inserted, LockStore, RenewRequest, Renewed};
+use db_mutex_core::{DbMutex, Ttl};
 use db_mutex_mysql::MySqlStore;
 
 use crate::database::{
@@ -22,12 +22,8 @@ async fn row(store: &MySqlStore) -> LockRow {
     store.find(&id("job")).await.unwrap().unwrap()
 }
 
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap()
-}
-
-fn years(row: &LockRow) -> i64 {
-    (row.expires_at_us - row.now_us) / micros(24 * 365 * HOUR)
+fn years(row: &LockRow) -> u64 {
+    row.expires_at.since(row.now).as_secs() / (24 * 365 * HOUR).as_secs()
 }
 
 fn renewal(held: &InsertRequest, ttl: Duration) -> RenewRequest {
@@ -85,10 +81,10 @@ async fn a_crashed_holder_blocks_for_its_longest_ttl(server: &OwnServer) {
     let Inserted::Held(holder) = ask(&store, "job", MINUTE).await.unwrap() else { panic!("a held lock was granted") };
     assert!(holder.expires_in <= Some(long) && holder.expires_in > Some(short), "{holder:?}");
     let ended = row(&store).await;
-    assert!(ended.expires_at_us <= ended.now_us + micros(long), "it ends in {} years", years(&ended));
+    assert!(ended.expires_at <= ended.now + long, "it ends in {} years", years(&ended));
     // Another attempt does not prolong it.
     assert!(is_refused(&store).await);
-    assert_eq!(row(&store).await.expires_at_us, ended.expires_at_us);
+    assert_eq!(row(&store).await.expires_at, ended.expires_at);
 
     until_free(&store, "job").await;
     let successor = granted(ask(&store, "job", MINUTE).await.unwrap());
@@ -108,7 +104,7 @@ async fn a_batch_ends_all_that_are_ahead(server: &OwnServer) {
         assert!(holder.expires_in <= Some(MINUTE), "{holder:?}");
     }
     for row in store.list(&ListFilter::all()).await.unwrap() {
-        assert!(row.expires_at_us <= row.now_us + micros(MINUTE), "{row:?}");
+        assert!(row.expires_at <= row.now + MINUTE, "{row:?}");
     }
 }
 
@@ -130,7 +126,7 @@ async fn a_clock_ahead_during_a_lease_gives_no_second_holder(server: &OwnServer)
         })
         .collect();
     for _ in 0..20 {
-        let before = row(&store).await.now_us;
+        let before = row(&store).await.now;
         server.set_clock("+30m");
         renew(&store, &holder, HOUR).await;
         server.set_clock("+0");
@@ -141,13 +137,13 @@ async fn a_clock_ahead_during_a_lease_gives_no_second_holder(server: &OwnServer)
         let after = loop {
             assert!(is_refused(&store).await);
             let after = row(&store).await;
-            if after.expires_at_us <= after.now_us + micros(HOUR) {
+            if after.expires_at <= after.now + HOUR {
                 break after;
             }
             attempts += 1;
             assert!(attempts < 1_000, "the lease is still ahead: {after:?}");
         };
-        assert!(after.expires_at_us >= before + micros(HOUR), "the lease was cut short: {after:?}");
+        assert!(after.expires_at >= before + HOUR, "the lease was cut short: {after:?}");
         renew(&store, &holder, HOUR).await;
     }
     over.store(true, Ordering::SeqCst);
@@ -173,13 +169,13 @@ async fn the_end_of_an_excess_keeps_what_a_renewal_was_told() {
         proxy.hold_requests_with("START TRANSACTION");
         let asking = tokio::spawn(async move { ask(&far, "job", MINUTE).await });
         proxy.holds_one().await;
-        let before = row(&near).await.now_us;
+        let before = row(&near).await.now;
         renew(&near, &holder, MINUTE).await;
         proxy.let_go();
         assert!(matches!(asking.await.unwrap().unwrap(), Inserted::Held(_)));
         let after = row(&near).await;
-        assert!(after.expires_at_us >= before + micros(MINUTE), "the lease was cut short: {after:?}");
-        assert!(after.expires_at_us <= after.now_us + micros(MINUTE), "the lease is still ahead: {after:?}");
+        assert!(after.expires_at >= before + MINUTE, "the lease was cut short: {after:?}");
+        assert!(after.expires_at <= after.now + MINUTE, "the lease is still ahead: {after:?}");
     }
 }
 
@@ -190,18 +186,18 @@ async fn an_excessive_row_that_is_locked_is_left_alone() {
         let store = database.store().await;
         granted(ask(&store, "job", MINUTE).await.unwrap());
         shift_row(&database.url, database.table.as_str(), &id("job"), HOUR).await;
-        let before = row(&store).await.expires_at_us;
+        let before = row(&store).await.expires_at;
         let other = database.lock_row("job").await;
         waits_for_no_lock(async |_| {
             let Inserted::Held(holder) = ask(&store, "job", MINUTE).await.unwrap() else { panic!("it is held") };
             assert!(holder.expires_in <= Some(MINUTE), "{holder:?}");
         })
         .await;
-        assert_eq!(row(&store).await.expires_at_us, before);
+        assert_eq!(row(&store).await.expires_at, before);
         drop(other);
         until(async || {
             assert!(is_refused(&store).await);
-            row(&store).await.expires_at_us < before
+            row(&store).await.expires_at < before
         })
         .await;
     }

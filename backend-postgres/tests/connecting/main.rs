@@ -7,7 +7,8 @@ use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use db_mutex_core::{HolderText, InsertRequest, LockId, OwnerToken, TableName, Ttl};
+use db_mutex_core::store::InsertRequest;
+use db_mutex_core::{HolderName, LockId, OwnerToken, TableName, Ttl};
 use db_mutex_postgres::tokio_postgres::Client;
 
 mod migrating;
@@ -33,7 +34,7 @@ fn fresh_table(what: &str) -> TableName {
 
 fn request(id: &str) -> InsertRequest {
     let ttl = Ttl::new(Duration::from_secs(60)).unwrap();
-    InsertRequest::new(LockId::new(id).unwrap(), OwnerToken::mint().unwrap(), ttl, HolderText::of_this_process())
+    InsertRequest::new(LockId::new(id).unwrap(), OwnerToken::mint().unwrap(), ttl, HolderName::of_this_process())
 }
 
 /// The first column of the rows, which is text.

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use db_mutex_core::{Inserted, LockStore, StoreError, StoreErrorKind as Kind, TableName};
+use db_mutex_core::store::{Inserted, LockStore};
+use db_mutex_core::{StoreError, StoreErrorKind as Kind, TableName};
 use db_mutex_postgres::deadpool_postgres::{Manager, Pool};
 use db_mutex_postgres::tokio_postgres::{Client, NoTls};
 use db_mutex_postgres::{PostgresStore, PostgresStoreBuilder};

@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 use std::sync::{Mutex, Once, PoisonError};
 
-use db_mutex_core::{LockStore, StoreError, StoreErrorKind as Kind, TableName};
+use db_mutex_core::store::LockStore;
+use db_mutex_core::{StoreError, StoreErrorKind as Kind, TableName};
 use db_mutex_postgres::PostgresStore;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use db_mutex_core::{DeleteRequest, Deleted, Inserted, ListFilter, LockStore, RenewRequest, Renewed, Ttl};
+use db_mutex_core::Ttl;
+use db_mutex_core::admin::ListFilter;
+use db_mutex_core::store::{DeleteRequest, Deleted, Inserted, LockStore, RenewRequest, Renewed};
 use db_mutex_postgres::PostgresStore;
 use db_mutex_postgres::deadpool_postgres::{Client, Manager, Pool};
 use db_mutex_postgres::tokio_postgres::{NoTls, SimpleQueryMessage};

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{
-    DbMutex, DeleteRequest, Deleted, Inserted, ListFilter, LockStore, RenewRequest, Renewed, StoreError,
-    StoreErrorKind as Kind, TableName, Ttl,
-};
+use db_mutex_core::admin::ListFilter;
+use db_mutex_core::store::{DeleteRequest, Deleted, Inserted, LockStore, RenewRequest, Renewed};
+use db_mutex_core::{DbMutex, StoreError, StoreErrorKind as Kind, TableName, Ttl};
 use db_mutex_postgres::{PostgresStore, PostgresStoreBuilder};
 
 use crate::{fresh, request, server};

@@ -4,7 +4,8 @@
 use std::fs;
 use std::time::Duration;
 
-use db_mutex_core::{DeleteRequest, LockStore, StoreError, StoreErrorKind as Kind, TableName};
+use db_mutex_core::store::{DeleteRequest, LockStore};
+use db_mutex_core::{StoreError, StoreErrorKind as Kind, TableName};
 use db_mutex_postgres::PostgresStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

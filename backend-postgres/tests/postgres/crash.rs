@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{DbMutex, Inserted, LockStore, Renewed};
+use db_mutex_core::DbMutex;
+use db_mutex_core::store::{Inserted, LockStore, Renewed};
 use db_mutex_postgres::PostgresStore;
 
 use crate::database::{MINUTE, ask, builder, grant, insert, owner, renewal, until_free};

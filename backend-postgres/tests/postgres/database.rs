@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{
-    DbMutex, DeleteRequest, HolderText, InsertRequest, Inserted, Lease, LockId, LockStore, OwnerToken, RenewRequest,
-    StoreError, TableName, Ttl,
-};
+use db_mutex_core::store::{DeleteRequest, InsertRequest, Inserted, Lease, LockStore, RenewRequest};
+use db_mutex_core::{DbMutex, HolderName, LockId, OwnerToken, StoreError, TableName, Ttl};
 use db_mutex_postgres::{PostgresStore, PostgresStoreBuilder};
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -36,7 +34,7 @@ pub(crate) fn owner() -> OwnerToken {
 }
 
 pub(crate) fn insert(lock_id: &str, owner: OwnerToken, ttl: Duration) -> InsertRequest {
-    InsertRequest::new(id(lock_id), owner, Ttl::new(ttl).unwrap(), HolderText::new("test").unwrap())
+    InsertRequest::new(id(lock_id), owner, Ttl::new(ttl).unwrap(), HolderName::new("test").unwrap())
 }
 
 pub(crate) fn renewal(lock_id: &str, owner: OwnerToken, ttl: Duration) -> RenewRequest {

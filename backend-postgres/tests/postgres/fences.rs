@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use db_mutex_core::{
-    DeleteRequest, Deleted, Fence, InsertRequest, Inserted, Lease, ListFilter, LockId, LockRow, LockStore,
-    RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
+use db_mutex_core::admin::{ListFilter, LockRow};
+use db_mutex_core::store::{
+    DeleteRequest, Deleted, InsertRequest, Inserted, Lease, LockStore, RenewRequest, Renewed, StoreTime, async_trait,
 };
+use db_mutex_core::{Fence, LockId, StoreError, StoreErrorKind};
 use tokio_postgres::Client;
 
 use crate::database::{builder, insert, owner, release};
@@ -166,17 +167,20 @@ impl LockStore for DrawnEarly {
         let rows =
             self.0.query(sql, &[&request.lock_id.as_str(), &&request.owner.as_bytes()[..]]).await.map_err(failed)?;
         Ok(match rows.first() {
-            Some(row) => Inserted::Granted(Lease::new(Fence::new(row.get(0)), 0, 0)),
+            Some(row) => Inserted::Granted(Lease::new(Fence::new(row.get(0)), StoreTime::ZERO, StoreTime::ZERO)),
             None => {
-                let row =
-                    LockRow::new(request.lock_id.clone(), request.holder.clone(), Lease::new(Fence::new(1), 0, 1));
+                let row = LockRow::new(
+                    request.lock_id.clone(),
+                    request.holder.clone(),
+                    Lease::new(Fence::new(1), StoreTime::ZERO, StoreTime::from_micros(1)),
+                );
                 Inserted::Held(row.to_holder())
             }
         })
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
-        let db_mutex_core::DeleteBy::Owner(owner) = request.by else { unreachable!() };
+        let db_mutex_core::store::DeleteBy::Owner(owner) = request.by else { unreachable!() };
         let sql = "DELETE FROM early WHERE lock_id = $1 AND owner = $2";
         let gone = self.0.execute(sql, &[&request.lock_id.as_str(), &&owner.as_bytes()[..]]).await.map_err(failed)?;
         Ok(if gone == 1 { Deleted::Released } else { Deleted::NotHeld })

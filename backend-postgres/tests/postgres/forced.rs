@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{DeleteRequest, Deleted, Fence, Inserted, LockStore, Renewed};
+use db_mutex_core::Fence;
+use db_mutex_core::store::{DeleteRequest, Deleted, Inserted, LockStore, Renewed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};

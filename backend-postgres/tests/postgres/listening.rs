@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{Inserted, LockStore, WaitLimit};
+use db_mutex_core::WaitLimit;
+use db_mutex_core::store::{Inserted, LockStore};
 use db_mutex_postgres::PostgresStore;
 use tokio_postgres::{AsyncMessage, NoTls};
 

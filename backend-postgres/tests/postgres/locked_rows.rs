@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, LockStore, OwnerToken, Renewed, StoreError, StoreErrorKind,
-};
+use db_mutex_core::store::{DeleteRequest, Deleted, InsertRequest, Inserted, LockStore, Renewed};
+use db_mutex_core::{OwnerToken, StoreError, StoreErrorKind};
 use db_mutex_postgres::PostgresStore;
 use tokio_postgres::Transaction;
 

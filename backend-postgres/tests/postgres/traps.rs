@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{DeleteRequest, Deleted, Inserted, LockStore, Renewed, StoreErrorKind, TableName};
+use db_mutex_core::store::{DeleteRequest, Deleted, Inserted, LockStore, Renewed};
+use db_mutex_core::{StoreErrorKind, TableName};
 use db_mutex_postgres::PostgresStore;
 
 use crate::database::{MINUTE, ask, builder, grant, id, insert, mutex, release, renewal, table};

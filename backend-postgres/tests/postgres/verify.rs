@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{DbMutex, Guard, Inserted, LockStore, Renewed, StoreErrorKind, Ttl};
+use db_mutex_core::store::{Inserted, LockStore, Renewed};
+use db_mutex_core::{DbMutex, Guard, StoreErrorKind, Ttl};
 use db_mutex_postgres::PostgresStore;
 
 use crate::database::{MINUTE, ask, id, mutex, renewal, store, until_free};
@@ -71,9 +72,9 @@ async fn a_renewal_goes_on_beside_a_verified_transaction() {
     store.verify_in(&transaction, &guard).await.unwrap();
     // The store's own lock timeout is 2 s: a renewal that waited for the transaction would fail.
     guard.extend(2 * MINUTE).await.unwrap();
-    let renewed = store.renew(&renewal("job", *guard.owner(), 3 * MINUTE)).await.unwrap();
+    let renewed = store.renew(&renewal("job", *guard.owner_token(), 3 * MINUTE)).await.unwrap();
     assert!(matches!(renewed, Renewed::Renewed(_)));
-    let many = store.renew_many(&[renewal("job", *guard.owner(), MINUTE)]).await;
+    let many = store.renew_many(&[renewal("job", *guard.owner_token(), MINUTE)]).await;
     assert!(matches!(many[0], Ok(Renewed::Renewed(_))));
     transaction.commit().await.unwrap();
 }
@@ -101,12 +102,12 @@ async fn a_stale_holder_cannot_verify() {
     let mut mine = administrator().await;
 
     let transaction = mine.transaction().await.unwrap();
-    assert!(store.verify_in(&transaction, &guard).await.unwrap_err().is_timed_out(), "the lease is over");
+    assert!(store.verify_in(&transaction, &guard).await.unwrap_err().is_lost(), "the lease is over");
     transaction.rollback().await.unwrap();
 
     assert!(!is_refused(&store).await);
     let transaction = mine.transaction().await.unwrap();
-    assert!(store.verify_in(&transaction, &guard).await.unwrap_err().is_timed_out(), "another has the lock");
+    assert!(store.verify_in(&transaction, &guard).await.unwrap_err().is_lost(), "another has the lock");
     transaction.rollback().await.unwrap();
 }
 
@@ -145,7 +146,7 @@ async fn a_lock_lost_between_snapshot_and_row_lock_is_seen_at_the_second_look() 
     let transaction = mine.transaction().await.unwrap();
     let slow = store.verify_sql().replacen("lock_id = $1", "lock_id = $1 AND pg_sleep(1.5) IS NOT NULL", 1);
     assert_ne!(slow, store.verify_sql());
-    let (id, owner) = (guard.lock_id().as_str(), guard.owner().as_bytes().as_slice());
+    let (id, owner) = (guard.lock_id().as_str(), guard.owner_token().as_bytes().as_slice());
     let force = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         mutex.force_release("job").await.unwrap()

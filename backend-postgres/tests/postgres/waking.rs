@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{DbMutex, DeleteRequest, Inserted, LockStore, OwnerToken, Renewed, StoreErrorKind};
+use db_mutex_core::store::{DeleteRequest, Inserted, LockStore, Renewed};
+use db_mutex_core::{DbMutex, OwnerToken, StoreErrorKind};
 use db_mutex_postgres::PostgresStore;
 use tokio_postgres::Client;
 
@@ -209,7 +210,7 @@ async fn a_waiter_and_a_verified_transaction_do_not_wait_for_each_other() {
         two.wait_for_release(&id("job"), Duration::from_millis(300)).await.unwrap();
         if at_once {
             until_wanted(&admin, &table, "job").await;
-            let renewed = one.renew(&renewal("job", *guard.owner(), MINUTE)).await.unwrap();
+            let renewed = one.renew(&renewal("job", *guard.owner_token(), MINUTE)).await.unwrap();
             assert!(matches!(renewed, Renewed::Renewed(_)));
         }
         transaction.commit().await.unwrap();

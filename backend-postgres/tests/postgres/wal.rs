@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use db_mutex_core::{Deleted, Inserted, LockStore};
+use db_mutex_core::store::{Deleted, Inserted, LockStore};
 use db_mutex_postgres::PostgresStore;
 use tokio_postgres::Client;
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use db_mutex_core::{Inserted, LockRow, LockStore, Renewed, StoreErrorKind};
+use db_mutex_core::StoreErrorKind;
+use db_mutex_core::admin::LockRow;
+use db_mutex_core::store::{Inserted, LockStore, Renewed};
 use db_mutex_postgres::PostgresStore;
 
 use crate::database::{MINUTE, ask, builder, grant, id, insert, mutex, owner, release, renewal, until_free};
@@ -14,10 +16,6 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 async fn row(store: &PostgresStore) -> LockRow {
     store.find(&id("job")).await.unwrap().unwrap()
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap()
 }
 
 async fn is_held(store: &PostgresStore) -> bool {
@@ -47,8 +45,8 @@ async fn a_run_while_the_clock_was_ahead_leaves_the_lock_free() {
     until_free(&store, "rested").await;
 }
 
-fn years(row: &LockRow) -> i64 {
-    (row.expires_at_us - row.now_us) / micros(24 * 365 * HOUR)
+fn years(row: &LockRow) -> u64 {
+    row.expires_at.since(row.now).as_secs() / (24 * 365 * HOUR).as_secs()
 }
 
 #[tokio::test]
@@ -68,10 +66,10 @@ async fn a_holder_that_crashed_while_the_clock_was_ahead_blocks_for_its_longest_
     let Inserted::Held(holder) = ask(&store, "job", MINUTE).await.unwrap() else { panic!("a held lock was granted") };
     assert!(holder.expires_in <= Some(long) && holder.expires_in > Some(short), "{holder:?}");
     let ended = row(&store).await;
-    assert!(ended.expires_at_us <= ended.now_us + micros(long), "it ends in {} years", years(&ended));
+    assert!(ended.expires_at <= ended.now + long, "it ends in {} years", years(&ended));
     // Another attempt does not prolong it.
     assert!(is_held(&store).await);
-    assert_eq!(row(&store).await.expires_at_us, ended.expires_at_us);
+    assert_eq!(row(&store).await.expires_at, ended.expires_at);
 
     until_free(&store, "job").await;
     let (_, successor) = grant(&store, "job", MINUTE).await;
@@ -92,8 +90,8 @@ async fn a_batch_ends_all_that_are_ahead() {
         let Ok(Inserted::Held(holder)) = answer else { panic!("a held lock was not refused: {answer:?}") };
         assert!(holder.expires_in <= Some(MINUTE), "{holder:?}");
     }
-    for row in store.list(&db_mutex_core::ListFilter::all()).await.unwrap() {
-        assert!(row.expires_at_us <= row.now_us + micros(MINUTE), "{row:?}");
+    for row in store.list(&db_mutex_core::admin::ListFilter::all()).await.unwrap() {
+        assert!(row.expires_at <= row.now + MINUTE, "{row:?}");
     }
 }
 
@@ -129,7 +127,7 @@ async fn a_clock_ahead_during_a_lease_gives_no_second_holder_and_loses_no_lease(
         }
     };
     for _ in 0..20 {
-        let before = row(&store).await.now_us;
+        let before = row(&store).await.now;
         server.set_clock("+30m");
         renew(HOUR).await;
         server.set_clock("+0");
@@ -140,13 +138,13 @@ async fn a_clock_ahead_during_a_lease_gives_no_second_holder_and_loses_no_lease(
         let after = loop {
             assert!(is_refused(&store).await);
             let after = row(&store).await;
-            if after.expires_at_us <= after.now_us + micros(HOUR) {
+            if after.expires_at <= after.now + HOUR {
                 break after;
             }
             attempts += 1;
             assert!(attempts < 1_000, "the lease is still ahead: {after:?}");
         };
-        assert!(after.expires_at_us >= before + micros(HOUR), "the lease was cut short: {after:?}");
+        assert!(after.expires_at >= before + HOUR, "the lease was cut short: {after:?}");
         renew(HOUR).await;
     }
     over.store(true, Ordering::SeqCst);

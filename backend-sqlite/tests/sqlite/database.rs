@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{DbMutex, HolderText, InsertRequest, Inserted, LockId, LockStore, OwnerToken, StoreError, Ttl};
+use db_mutex_core::store::{InsertRequest, Inserted, LockStore};
+use db_mutex_core::{DbMutex, HolderName, LockId, OwnerToken, StoreError, Ttl};
 use db_mutex_sqlite::SqliteStore;
 use db_mutex_sqlite::rusqlite::Connection;
 use tempfile::TempDir;
@@ -43,7 +44,7 @@ pub(crate) fn id(text: &str) -> LockId {
 }
 
 pub(crate) async fn ask(store: &SqliteStore, lock_id: &str, ttl: Duration) -> Result<Inserted, StoreError> {
-    let holder = HolderText::new("test").unwrap();
+    let holder = HolderName::new("test").unwrap();
     let owner = OwnerToken::mint().unwrap();
     store.insert_if_absent(&InsertRequest::new(id(lock_id), owner, Ttl::new(ttl).unwrap(), holder)).await
 }

@@ -9,6 +9,9 @@ mod call;
 #[allow(dead_code, reason = "the traces of core's own model")]
 #[path = "../../../core/tests/model/course.rs"]
 mod course;
+#[allow(dead_code, reason = "the mistakes of core's own model")]
+#[path = "../../../core/tests/model/micros.rs"]
+mod micros;
 #[path = "../../../core/tests/simulation/random.rs"]
 mod random;
 #[path = "../../../core/tests/model/stored.rs"]
@@ -16,13 +19,13 @@ mod stored;
 
 use std::time::SystemTime;
 
-use db_mutex_core::rules::Row;
-use db_mutex_core::{Fence, LockId, NEVER_US};
+use db_mutex_core::{Fence, LockId};
 use db_mutex_sqlite::rusqlite::Connection;
 
 use crate::database::Database;
 use call::Caller;
 use course::{Course, Step};
+use micros::{NEVER_US, Row};
 use stored::{StoreClock, Stored};
 
 /// SQLite's clock cannot be set. What counts is how far the times of the row are from it, so they are moved instead, by

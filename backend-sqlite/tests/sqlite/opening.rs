@@ -1,7 +1,8 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use db_mutex_core::{LockStore, StoreErrorKind, TableName};
+use db_mutex_core::store::LockStore;
+use db_mutex_core::{StoreErrorKind, TableName};
 use db_mutex_sqlite::SqliteStore;
 use db_mutex_sqlite::rusqlite::Connection;
 
@@ -43,7 +44,15 @@ async fn a_table_of_somebody_else_is_refused_and_left_alone() {
     assert!(error.to_string().contains("id, name"), "{error}");
 
     let tables = "SELECT group_concat(name) FROM sqlite_master";
-    let tables: String = database.connection().prepare(tables).unwrap().query_one((), |row| row.get(0)).unwrap();
+    let tables: String = database
+        .connection()
+        .prepare(tables)
+        .unwrap()
+        .query_map((), |row| row.get(0))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
     assert_eq!(tables, "db_mutex_locks");
 }
 
@@ -103,8 +112,8 @@ async fn the_clock_of_the_statements_is_the_machines() {
     for _ in 0..100 {
         let before = now_us();
         ask(&store, "clock", Duration::from_millis(100)).await.unwrap();
-        let read = store.find(&id("clock")).await.unwrap().unwrap().now_us;
-        let read = u128::try_from(read).unwrap();
+        let read = store.find(&id("clock")).await.unwrap().unwrap().now;
+        let read = u128::try_from(read.as_micros()).unwrap();
         // To the millisecond, rounded to the nearest.
         assert!(read + 1_000 >= before && read <= now_us() + 1_000, "{before} {read}");
     }

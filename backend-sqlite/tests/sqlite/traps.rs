@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use db_mutex_core::{
-    DeleteRequest, Deleted, HolderText, InsertRequest, Inserted, LockStore, OwnerToken, RenewRequest, Renewed,
-    StoreErrorKind, Ttl,
-};
+use db_mutex_core::store::{DeleteRequest, Deleted, InsertRequest, Inserted, LockStore, RenewRequest, Renewed};
+use db_mutex_core::{HolderName, OwnerToken, StoreErrorKind, Ttl};
 use db_mutex_sqlite::SqliteStore;
 
 use crate::database::{Database, ask, id, until_free};
@@ -53,7 +51,7 @@ async fn six_connections_see_no_inversion_and_no_busy() {
         let store = database.store().await;
         let (latest, granted) = (Arc::clone(&latest), Arc::clone(&granted));
         workers.push(tokio::spawn(async move {
-            let holder = HolderText::new("worker").unwrap();
+            let holder = HolderName::new("worker").unwrap();
             while granted.load(Ordering::SeqCst) < 3_000 {
                 let owner = OwnerToken::mint().unwrap();
                 let request = InsertRequest::new(id("one"), owner, Ttl::new(MINUTE).unwrap(), holder.clone());
@@ -80,7 +78,7 @@ async fn a_holder_whose_file_was_replaced_has_lost() {
     for gone in ["locks.db", "locks.db-wal"] {
         let database = Database::new();
         let store = database.store().await;
-        let holder = HolderText::new("first").unwrap();
+        let holder = HolderName::new("first").unwrap();
         let owner = OwnerToken::mint().unwrap();
         let ttl = Ttl::new(MINUTE).unwrap();
         store.insert_if_absent(&InsertRequest::new(id("job"), owner, ttl, holder)).await.unwrap();
@@ -158,7 +156,7 @@ async fn a_release_after_a_step_back_of_the_clock_leaves_no_rest() {
     let database = Database::new();
     let store = database.store().await;
     let owner = OwnerToken::mint().unwrap();
-    let request = InsertRequest::new(id("job"), owner, Ttl::new(MINUTE).unwrap(), HolderText::new("me").unwrap());
+    let request = InsertRequest::new(id("job"), owner, Ttl::new(MINUTE).unwrap(), HolderName::new("me").unwrap());
     store.insert_if_absent(&request).await.unwrap();
     let hour_us = 3_600_000_000_i64;
     let step = "UPDATE db_mutex_locks SET acquired_at = acquired_at + ?1, expires_at = expires_at + ?1";

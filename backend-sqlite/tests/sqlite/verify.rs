@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use db_mutex_core::{Inserted, StoreErrorKind};
+use db_mutex_core::StoreErrorKind;
+use db_mutex_core::store::Inserted;
 use db_mutex_sqlite::SqliteStore;
 use db_mutex_sqlite::rusqlite::{Transaction, TransactionBehavior};
 
@@ -42,7 +43,7 @@ async fn a_stale_holder_cannot_verify() {
 
     let mut mine = database.connection();
     let transaction = mine.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-    assert!(store.verify_in(&transaction, &guard).unwrap_err().is_timed_out());
+    assert!(store.verify_in(&transaction, &guard).unwrap_err().is_lost());
     transaction.rollback().unwrap();
 }
 
@@ -55,7 +56,7 @@ async fn an_ended_lease_cannot_be_verified_even_if_nobody_took_it() {
     until_free(&store, "job").await;
     let mut mine = database.connection();
     let transaction = mine.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-    assert!(store.verify_in(&transaction, &guard).unwrap_err().is_timed_out());
+    assert!(store.verify_in(&transaction, &guard).unwrap_err().is_lost());
 }
 
 #[tokio::test]
@@ -76,9 +77,11 @@ async fn a_transaction_with_an_old_snapshot_is_an_error_and_not_proof() {
     let guard = database.mutex().await.lock("job").acquire().await.unwrap();
     let mine = database.connection();
     let transaction = Transaction::new_unchecked(&mine, TransactionBehavior::Deferred).unwrap();
-    let count = |sql| -> i64 { transaction.prepare(sql).unwrap().query_one((), |row| row.get(0)).unwrap() };
+    let count = |sql| -> i64 {
+        transaction.prepare(sql).unwrap().query_map((), |row| row.get(0)).unwrap().next().unwrap().unwrap()
+    };
     assert_eq!(count("SELECT count(*) FROM db_mutex_locks"), 1);
     ask(&store, "other", MINUTE).await.unwrap();
     let error = store.verify_in(&transaction, &guard).unwrap_err();
-    assert!(!error.is_timed_out(), "an error of the database is not a lost lock: {error}");
+    assert!(!error.is_lost(), "an error of the database is not a lost lock: {error}");
 }

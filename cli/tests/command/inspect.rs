@@ -89,7 +89,7 @@ fn a_lock_for_ever_is_shown_without_an_end() {
         (&row["state"], &row["expires_at"], &row["expires_in_ms"]),
         (&json!("held"), &Value::Null, &Value::Null)
     );
-    assert_fact(&facts(&sandbox, "job"), "state", "held (for ever)");
+    assert_fact(&facts(&sandbox, "job"), "state", "held (forever)");
     drop(holder);
 }
 

@@ -1,6 +1,6 @@
 //! Who can give a lock back, and what an operator can do.
 
-use db_mutex_core::{Fence, LockState};
+use db_mutex_core::store::{Fence, LockState, StoreTime};
 
 use crate::answer::{granted, not_released, not_renewed, refused, released, released_already};
 use crate::subject::{Subject, minute, moment, new_owner};
@@ -18,7 +18,7 @@ pub(crate) async fn a_stranger_cannot_delete(store: &Subject) {
     not_released(store.release(new_owner(), &id).await, "only the owner may release a lock");
     let row = store.row(&id).await;
     assert_eq!(row.state(), LockState::Held, "a stranger's delete must leave the lock held");
-    assert_eq!(row.expires_at_us, lease.expires_at_us, "a stranger's delete must not move the end of the lease");
+    assert_eq!(row.expires_at, lease.expires_at, "a stranger's delete must not move the end of the lease");
     refused(store.ask(&id).await, "a stranger's delete must not free the id");
     released(store.release(owner, &id).await, "after a stranger's delete the lock must still be its owner's");
 }
@@ -44,11 +44,11 @@ pub(crate) async fn a_second_delete_answers_already(store: &Subject) {
             "a delete that is repeated must say that it was done already",
         );
     }
-    assert_eq!(store.row(&id).await.released_at_us, before.released_at_us, "a repeated delete must change nothing");
+    assert_eq!(store.row(&id).await.released_at, before.released_at, "a repeated delete must change nothing");
 
     let (successor, lease) = store.grant(&id, minute()).await;
     released_already(store.release(owner, &id).await, "a repeated delete must say so also when another holds the lock");
-    assert_eq!(store.row(&id).await.expires_at_us, lease.expires_at_us, "a repeated delete must spare the successor");
+    assert_eq!(store.row(&id).await.expires_at, lease.expires_at, "a repeated delete must spare the successor");
     released(store.release(successor, &id).await, "the successor must still own its lock");
 }
 
@@ -65,12 +65,16 @@ pub(crate) async fn a_release_leaves_nothing_in_the_future(store: &Subject) {
     let (owner, _) = store.grant(&id, minute()).await;
     released(store.release(owner, &id).await, "the owner must be able to release its lock");
     let row = store.row(&id).await;
-    assert_eq!(row.expires_at_us, 0, "a release without a rest must leave no time at which the lock ends");
-    assert!(row.released_at_us.is_some_and(|at| at <= row.now_us), "a release must record when it was: {row:?}");
+    assert_eq!(row.expires_at, StoreTime::ZERO, "a release without a rest must leave no time at which the lock ends");
+    assert!(row.released_at.is_some_and(|at| at <= row.now), "a release must record when it was: {row:?}");
 
     store.grant(&id, minute()).await;
     released(store.force(&id).await, "force must release a lock, whoever holds it");
-    assert_eq!(store.row(&id).await.expires_at_us, 0, "a forced release must leave no time at which the lock ends");
+    assert_eq!(
+        store.row(&id).await.expires_at,
+        StoreTime::ZERO,
+        "a forced release must leave no time at which the lock ends"
+    );
 }
 
 pub(crate) async fn deleting_an_absent_id_answers_not_held(store: &Subject) {
@@ -87,7 +91,7 @@ pub(crate) async fn deleting_an_ended_lease_answers_not_held(store: &Subject) {
     not_released(store.release(owner, &id).await, "a lease that has ended is lost, so releasing it must say so");
     let after = store.row(&id).await;
     assert_eq!(after.state(), LockState::Expired, "a late delete must leave the row as it was: expired, not released");
-    assert_eq!(after.expires_at_us, before.expires_at_us, "a late delete must not move the end of the lease");
+    assert_eq!(after.expires_at, before.expires_at, "a late delete must not move the end of the lease");
 }
 
 pub(crate) async fn force_releases_whoever_holds(store: &Subject) {
@@ -126,7 +130,7 @@ pub(crate) async fn a_forced_delete_spares_the_successor(store: &Subject) {
     let (successor, lease) = store.grant(&id, minute()).await;
     let repeated = store.force_fence(&id, seen.fence).await;
     not_released(repeated, "a forced delete that is repeated must spare the acquisition after the one that it names");
-    assert_eq!(store.row(&id).await.expires_at_us, lease.expires_at_us, "a repeated forced delete must change nothing");
+    assert_eq!(store.row(&id).await.expires_at, lease.expires_at, "a repeated forced delete must change nothing");
     released(store.release(successor, &id).await, "the successor must still own its lock");
 }
 

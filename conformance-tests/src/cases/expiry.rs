@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use db_mutex_core::{InsertRequest, LockState, NEVER_US, Ttl};
+use db_mutex_core::store::{InsertRequest, LockState, StoreTime, Ttl};
 
 use crate::answer::{answered, granted, refused};
 use crate::subject::{ROUNDING, Subject, holder_text, minute, moment, new_owner, span};
@@ -37,9 +37,9 @@ pub(crate) async fn a_takeover_shows_the_new_holder(store: &Subject) {
     let row = store.row(&id).await;
     assert_eq!(row.holder, request.holder, "after a takeover the row must name the new holder");
     assert_eq!(row.state(), LockState::Held, "after a takeover the lock must be held");
-    assert_eq!(row.acquired_at_us, lease.acquired_at_us, "after a takeover the row must tell when that was");
+    assert_eq!(row.acquired_at, lease.acquired_at, "after a takeover the row must tell when that was");
     assert!(
-        lease.acquired_at_us >= ended.expires_at_us,
+        lease.acquired_at >= ended.expires_at,
         "a takeover must not be dated before the end of the lease that it follows"
     );
 }
@@ -60,19 +60,19 @@ pub(crate) async fn the_longest_ttl_is_kept(store: &Subject) {
 async fn lasts(store: &Subject, id: &str, ttl: Duration) {
     let id = store.id(id);
     let (_, lease) = store.grant(&id, Ttl::new(ttl).expect("the suite uses valid TTLs")).await;
-    let answered = span(lease.acquired_at_us, lease.expires_at_us);
+    let answered = span(lease.acquired_at, lease.expires_at);
     assert!(
         answered.abs_diff(ttl) <= ROUNDING,
         "a lease must end its TTL of {ttl:?} after it was granted; this one lasts {answered:?}"
     );
     let row = store.row(&id).await;
-    assert_eq!(row.expires_at_us, lease.expires_at_us, "the row must have the end that the lease was answered with");
+    assert_eq!(row.expires_at, lease.expires_at, "the row must have the end that the lease was answered with");
 }
 
 pub(crate) async fn a_lease_that_never_expires_has_no_end(store: &Subject) {
     let id = store.id("job");
     let (_, lease) = store.grant(&id, Ttl::NEVER).await;
-    assert_eq!(lease.expires_at_us, NEVER_US, "a lease that never expires must be answered without an end");
+    assert_eq!(lease.expires_at, StoreTime::NEVER, "a lease that never expires must be answered without an end");
     let row = store.row(&id).await;
     assert_eq!(row.expires_in(), None, "a lease that never expires must be stored without an end");
     assert_eq!(row.state(), LockState::Held, "a lease that never expires must be held");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use db_mutex_core::{Fence, ListFilter, LockId};
+use db_mutex_core::store::{Fence, ListFilter, LockId};
 
 use crate::answer::refused;
 use crate::subject::{Subject, minute, moment};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use db_mutex_core::LockState;
+use db_mutex_core::store::LockState;
 
 use crate::answer::{granted, not_renewed, refused, released, released_already, spent};
 use crate::subject::{ROUNDING, Subject, minute, span};
@@ -54,7 +54,7 @@ pub(crate) async fn a_rest_counts_from_the_acquisition(store: &Subject) {
     store.until_acquired(&id, Duration::from_millis(200)).await;
     store.release_to_rest(owner, &id, LONG).await;
     let row = store.row(&id).await;
-    let rest = span(row.acquired_at_us, row.expires_at_us);
+    let rest = span(row.acquired_at, row.expires_at);
     assert!(
         rest.abs_diff(LONG) <= ROUNDING,
         "a rest must end `hold_at_least` after the acquisition ({LONG:?}), not after the release; it ends {rest:?} after"

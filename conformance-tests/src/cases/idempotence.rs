@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{Inserted, LockId, LockState, OwnerToken};
+use db_mutex_core::store::{Inserted, LockId, LockState, OwnerToken};
 
 use crate::answer::{granted, refused, released};
 use crate::subject::{ROUNDING, Subject, insert_request, minute, new_owner, seconds, span};
@@ -18,7 +18,7 @@ pub(crate) async fn the_same_owner_gets_its_own_lease_back(store: &Subject) {
     let (owner, lease) = store.grant(&id, minute()).await;
     let again = store.ask_as(owner, &id, minute()).await;
     let again = granted(again, "an owner that asks again must get its own lease back");
-    assert_eq!(again.acquired_at_us, lease.acquired_at_us, "an owner that asks again has acquired the lock only once");
+    assert_eq!(again.acquired_at, lease.acquired_at, "an owner that asks again has acquired the lock only once");
     refused(store.ask(&id).await, "a lock whose owner asked again must still be refused to others");
     released(store.release(owner, &id).await, "an owner that asked again must release its lock with one delete");
     granted(store.ask(&id).await, "one delete must free the id, however often its owner asked");
@@ -38,22 +38,19 @@ pub(crate) async fn a_repeat_counts_the_ttl_anew(store: &Subject) {
     let (owner, lease) = store.grant(&id, minute()).await;
     let again = store.ask_as(owner, &id, seconds(600)).await;
     let again = granted(again, "an owner that asks again must get its lease back");
-    let lasts = span(lease.acquired_at_us, again.expires_at_us) + ROUNDING;
+    let lasts = span(lease.acquired_at, again.expires_at) + ROUNDING;
     assert!(lasts >= Duration::from_secs(600), "the TTL of a repeated insert must count from the repetition on");
     let row = store.row(&id).await;
-    assert_eq!(row.expires_at_us, again.expires_at_us, "a repeated insert must store the end that it answers");
+    assert_eq!(row.expires_at, again.expires_at, "a repeated insert must store the end that it answers");
 }
 
 pub(crate) async fn a_repeat_never_shortens(store: &Subject) {
     let id = store.id("job");
     let (owner, lease) = store.grant(&id, seconds(600)).await;
     let again = granted(store.ask_as(owner, &id, minute()).await, "an owner that asks again must get its lease back");
-    assert_eq!(
-        again.expires_at_us, lease.expires_at_us,
-        "a repeat for less than what is left must not shorten the lease"
-    );
-    let stored = store.row(&id).await.expires_at_us;
-    assert_eq!(stored, lease.expires_at_us, "a repeat for less than what is left must not shorten the stored lease");
+    assert_eq!(again.expires_at, lease.expires_at, "a repeat for less than what is left must not shorten the lease");
+    let stored = store.row(&id).await.expires_at;
+    assert_eq!(stored, lease.expires_at, "a repeat for less than what is left must not shorten the stored lease");
 }
 
 pub(crate) async fn a_dropped_insert_is_the_owners_to_delete(store: &Subject) {
@@ -78,7 +75,7 @@ async fn dropped_and_deleted(store: &Subject, id: &LockId, when: Drop) {
 
     if let Some(row) = store.find(id).await.expect("find must answer after an insert was dropped") {
         assert_eq!(row.state(), LockState::Held, "a dropped insert must be done or not done: the row must be held");
-        let lasts = span(row.acquired_at_us, row.expires_at_us);
+        let lasts = span(row.acquired_at, row.expires_at);
         let whole = lasts.abs_diff(Duration::from_secs(60)) <= ROUNDING && row.fence.get() > 0;
         assert!(whole, "a dropped insert must be done or not done, never in part: {row:?}");
     }

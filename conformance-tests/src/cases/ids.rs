@@ -1,6 +1,6 @@
 //! That an id is its bytes, and all of them.
 
-use db_mutex_core::{ListFilter, LockId};
+use db_mutex_core::store::{ListFilter, LockId};
 
 use crate::answer::{granted, refused, released};
 use crate::subject::{Subject, minute};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{HolderText, InsertRequest};
+use db_mutex_core::store::{HolderName, InsertRequest};
 
 use crate::answer::{answered, granted, refused};
 use crate::subject::{Subject, holder_text, insert_request, minute, new_owner, seconds};
@@ -37,8 +37,8 @@ pub(crate) async fn a_refusal_changes_nothing(store: &Subject) {
     refused(answered(store.insert_if_absent(&request).await, "insert_if_absent"), "a held id must be refused");
 
     let after = store.row(&id).await;
-    assert_eq!(after.expires_at_us, before.expires_at_us, "a refusal must not move the end of the holder's lease");
-    assert_eq!(after.acquired_at_us, before.acquired_at_us, "a refusal must not move the time of the acquisition");
+    assert_eq!(after.expires_at, before.expires_at, "a refusal must not move the end of the holder's lease");
+    assert_eq!(after.acquired_at, before.acquired_at, "a refusal must not move the time of the acquisition");
     assert_eq!(after.fence, before.fence, "a refusal must not change the holder's fencing token");
     assert_eq!(after.holder, before.holder, "a refusal must not put another holder's text in the row");
     crate::answer::released(store.release(owner, &id).await, "after a refusal the lock must still be its holder's");
@@ -58,7 +58,7 @@ pub(crate) async fn a_refusal_names_the_holder(store: &Subject) {
 
     let second = InsertRequest::new(id, new_owner(), minute(), holder_text("web-2 pid 99"));
     let holder = refused(answered(store.insert_if_absent(&second).await, "insert_if_absent"), "a held id is refused");
-    assert_eq!(holder.holder, first.holder, "a refusal must name who holds the lock");
+    assert_eq!(holder.name, first.holder, "a refusal must name who holds the lock");
     assert_eq!(holder.fence, lease.fence, "a refusal must tell the fencing token of the holder's acquisition");
     assert!(!holder.resting, "a holder that has not released the lock must not be called resting");
 }
@@ -78,7 +78,7 @@ pub(crate) async fn a_refusal_tells_the_remaining_time(store: &Subject) {
 }
 
 pub(crate) async fn a_holder_text_is_kept_whole(store: &Subject) {
-    let longest = "é".repeat(HolderText::MAX_CHARS);
+    let longest = "é".repeat(HolderName::MAX_CHARS);
     let texts = ["", " spaces around ", "it's; drop table locks; --", "%s {} $1 ? \\", "日本 😀", &longest];
     for (number, text) in texts.into_iter().enumerate() {
         let id = store.id(&format!("job {number}"));
@@ -86,6 +86,6 @@ pub(crate) async fn a_holder_text_is_kept_whole(store: &Subject) {
         request.holder = holder_text(text);
         answered(store.insert_if_absent(&request).await, "insert_if_absent");
         let holder = refused(store.ask(&id).await, "a held id must be refused");
-        assert_eq!(holder.holder.as_str(), text, "the holder's text must be kept as it was given");
+        assert_eq!(holder.name.as_str(), text, "the holder's text must be kept as it was given");
     }
 }

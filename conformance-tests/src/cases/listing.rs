@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{InsertRequest, ListFilter, LockState};
+use db_mutex_core::store::{InsertRequest, ListFilter, LockState};
 
 use crate::answer::{answered, granted};
 use crate::subject::{Subject, holder_text, minute, moment, new_owner};
@@ -23,10 +23,10 @@ pub(crate) async fn a_held_lock_is_found_with_its_holder(store: &Subject) {
     assert_eq!(row.state(), LockState::Held, "a lock whose lease lasts must read as held");
     assert_eq!(row.holder, request.holder, "find must show who holds the lock");
     assert_eq!(row.fence, lease.fence, "find must show the fencing token of the lease");
-    assert_eq!(row.acquired_at_us, lease.acquired_at_us, "find must show when the lock was acquired");
-    assert_eq!(row.expires_at_us, lease.expires_at_us, "find must show when the lease ends");
-    assert_eq!(row.released_at_us, None, "a lock that is held must not read as released");
-    assert!(row.now_us >= lease.acquired_at_us, "find must show the store's clock, which does not go backwards");
+    assert_eq!(row.acquired_at, lease.acquired_at, "find must show when the lock was acquired");
+    assert_eq!(row.expires_at, lease.expires_at, "find must show when the lease ends");
+    assert_eq!(row.released_at, None, "a lock that is held must not read as released");
+    assert!(row.now >= lease.acquired_at, "find must show the store's clock, which does not go backwards");
 }
 
 pub(crate) async fn an_ended_lease_reads_as_expired(store: &Subject) {
@@ -35,8 +35,8 @@ pub(crate) async fn an_ended_lease_reads_as_expired(store: &Subject) {
     store.until_free(&id).await;
     let row = store.row(&id).await;
     assert_eq!(row.state(), LockState::Expired, "a lease that ended without a release must read as expired");
-    assert_eq!(row.released_at_us, None, "a lease that ended without a release must not read as released");
-    assert_eq!(row.expires_at_us, lease.expires_at_us, "an ended lease must show when it ended");
+    assert_eq!(row.released_at, None, "a lease that ended without a release must not read as released");
+    assert_eq!(row.expires_at, lease.expires_at, "an ended lease must show when it ended");
     assert_eq!(row.expires_in(), Some(Duration::ZERO), "an ended lease must have no time left");
 }
 
@@ -57,8 +57,8 @@ pub(crate) async fn a_released_lock_tells_who_ran_and_how_long(store: &Subject) 
     assert_eq!(row.state(), LockState::Free, "a lock that was released must read as free");
     assert_eq!(row.holder, request.holder, "a released lock must still tell who held it last");
     assert_eq!(row.fence, lease.fence, "a released lock must keep the fencing token of its last acquisition");
-    assert_eq!(row.acquired_at_us, lease.acquired_at_us, "a released lock must keep the time of its last acquisition");
-    assert!(row.released_at_us.is_some(), "a released lock must tell when it was released");
+    assert_eq!(row.acquired_at, lease.acquired_at, "a released lock must keep the time of its last acquisition");
+    assert!(row.released_at.is_some(), "a released lock must tell when it was released");
     let held = row.held_for();
     assert!(held >= ran && held <= passed, "a lock held for {ran:?} to {passed:?} must not tell that it was {held:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{DeleteRequest, Deleted, InsertRequest, Inserted, RenewRequest, Renewed};
+use db_mutex_core::store::{DeleteRequest, Deleted, InsertRequest, Inserted, RenewRequest, Renewed};
 
 use crate::answer::{busy, granted, refused, released};
 use crate::subject::{Subject, insert_request, minute, new_owner, seconds};
@@ -44,12 +44,8 @@ pub(crate) async fn a_locked_row_is_busy_at_once(store: &Subject) {
     let during = store.row(&id).await;
     drop(locked);
 
-    assert_eq!(during.expires_at_us, before.expires_at_us, "a busy request must change nothing");
-    assert_eq!(
-        store.row(&id).await.expires_at_us,
-        before.expires_at_us,
-        "a busy request must not be done later either"
-    );
+    assert_eq!(during.expires_at, before.expires_at, "a busy request must change nothing");
+    assert_eq!(store.row(&id).await.expires_at, before.expires_at, "a busy request must not be done later either");
     released(store.release(owner, &id).await, "once the row is unlocked its owner must be able to release it");
 }
 

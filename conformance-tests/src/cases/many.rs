@@ -1,6 +1,6 @@
 //! The forms for many locks at once: each answer as if it had been asked alone, in its place.
 
-use db_mutex_core::{DeleteRequest, Deleted, Inserted, LockId, OwnerToken, RenewRequest, Renewed};
+use db_mutex_core::store::{DeleteRequest, Deleted, Inserted, LockId, OwnerToken, RenewRequest, Renewed};
 
 use crate::answer::{all_answered, granted, refused, released, renewed};
 use crate::subject::{Subject, insert_request, minute, new_owner, seconds};
@@ -50,7 +50,7 @@ pub(crate) async fn many_deletes_answer_in_their_order(store: &Subject) {
 pub(crate) async fn many_renewals_answer_in_their_order(store: &Subject) {
     let owner = new_owner();
     let ids = own_strange_absent(store, owner).await;
-    let before = store.row(&ids[1]).await.expires_at_us;
+    let before = store.row(&ids[1]).await.expires_at;
     let requests = ids.each_ref().map(|id| RenewRequest::new(id.clone(), owner, seconds(600)));
     let answers = all_answered(store.renew_many(&requests).await, "renew_many");
     let shape: Vec<bool> = answers.iter().map(|answer| matches!(answer, Renewed::Renewed(_))).collect();
@@ -58,8 +58,8 @@ pub(crate) async fn many_renewals_answer_in_their_order(store: &Subject) {
     assert_eq!(shape, [true, false, false], "{promise} (true is renewed, false is not held)");
 
     let lease = renewed(answers[0].clone(), promise);
-    assert_eq!(lease.expires_at_us, store.row(&ids[0]).await.expires_at_us, "renew_many must store what it answers");
-    assert_eq!(store.row(&ids[1]).await.expires_at_us, before, "renew_many must not prolong a lease of somebody else");
+    assert_eq!(lease.expires_at, store.row(&ids[0]).await.expires_at, "renew_many must store what it answers");
+    assert_eq!(store.row(&ids[1]).await.expires_at, before, "renew_many must not prolong a lease of somebody else");
 }
 
 pub(crate) async fn many_of_nothing_is_nothing(store: &Subject) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use db_mutex_core::{LockState, Ttl};
+use db_mutex_core::store::{LockState, Ttl};
 
 use crate::answer::{refused, released};
 use crate::subject::{Subject, minute, moment};

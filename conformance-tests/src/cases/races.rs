@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use db_mutex_core::{DeleteRequest, Deleted, Fence, Inserted, Lease, LockId, LockStore, OwnerToken};
+use db_mutex_core::store::{DeleteRequest, Deleted, Fence, Inserted, Lease, LockId, LockStore, OwnerToken};
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, yield_now};
 
@@ -94,7 +94,7 @@ pub(crate) async fn a_grant_is_seen_through_another_handle(store: &Subject) {
     let holder = refused(answered(answer, "insert_if_absent"), "a grant must be met on every handle of the database");
     assert_eq!(holder.fence, lease.fence, "another handle must show the grant as it was answered");
     let row = answered(other.find(&id).await, "find").expect("another handle must find the row of a grant");
-    assert_eq!(row.expires_at_us, lease.expires_at_us, "another handle must show the grant as it was answered");
+    assert_eq!(row.expires_at, lease.expires_at, "another handle must show the grant as it was answered");
 
     release(&*other, &id, owner).await;
     crate::answer::granted(store.ask(&id).await, "a release must be met on every handle of the database");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use db_mutex_core::{LockState, NEVER_US, Ttl};
+use db_mutex_core::store::{LockState, StoreTime, Ttl};
 
 use crate::answer::{granted, not_renewed, refused, released, renewed};
 use crate::subject::{ROUNDING, Subject, minute, moment, new_owner, seconds, span};
@@ -11,25 +11,25 @@ pub(crate) async fn a_renewal_counts_from_now(store: &Subject) {
     let id = store.id("job");
     let (owner, lease) = store.grant(&id, minute()).await;
     store.until_acquired(&id, Duration::from_millis(100)).await;
-    let before = store.row(&id).await.now_us;
+    let before = store.row(&id).await.now;
     let renewal = renewed(store.prolong(owner, &id, minute()).await, "the owner of a lease that lasts must renew it");
     let after = store.row(&id).await;
 
     let ttl = Duration::from_secs(60);
-    let earliest = span(before, renewal.expires_at_us) + ROUNDING;
+    let earliest = span(before, renewal.expires_at) + ROUNDING;
     assert!(earliest >= ttl, "a renewed lease must last its TTL from the renewal on, not from the acquisition");
-    let latest = span(after.now_us, renewal.expires_at_us);
+    let latest = span(after.now, renewal.expires_at);
     assert!(latest <= ttl + ROUNDING, "a renewed lease must not last longer than its TTL from the renewal on");
-    assert!(renewal.expires_at_us > lease.expires_at_us, "a renewal for the same TTL must move the end on");
-    assert_eq!(after.expires_at_us, renewal.expires_at_us, "the row must have the end that the renewal answered");
+    assert!(renewal.expires_at > lease.expires_at, "a renewal for the same TTL must move the end on");
+    assert_eq!(after.expires_at, renewal.expires_at, "the row must have the end that the renewal answered");
 }
 
 pub(crate) async fn a_renewal_never_shortens(store: &Subject) {
     let id = store.id("job");
     let (owner, lease) = store.grant(&id, minute()).await;
     let renewal = renewed(store.prolong(owner, &id, moment()).await, "the owner of a lease that lasts must renew it");
-    assert_eq!(renewal.expires_at_us, lease.expires_at_us, "a renewal for less than what is left must change nothing");
-    assert_eq!(store.row(&id).await.expires_at_us, lease.expires_at_us, "a renewal must store the end that it returns");
+    assert_eq!(renewal.expires_at, lease.expires_at, "a renewal for less than what is left must change nothing");
+    assert_eq!(store.row(&id).await.expires_at, lease.expires_at, "a renewal must store the end that it returns");
     store.until_acquired(&id, Duration::from_millis(200)).await;
     refused(store.ask(&id).await, "a renewal for less than what is left must not free the id sooner");
     released(store.release(owner, &id).await, "the lock must still be its owner's");
@@ -39,7 +39,7 @@ pub(crate) async fn a_renewal_may_be_for_ever(store: &Subject) {
     let id = store.id("job");
     let (owner, _) = store.grant(&id, minute()).await;
     let lease = renewed(store.prolong(owner, &id, Ttl::NEVER).await, "a lease must be renewable forever");
-    assert_eq!(lease.expires_at_us, NEVER_US, "a lease renewed forever must be returned without an end");
+    assert_eq!(lease.expires_at, StoreTime::NEVER, "a lease renewed forever must be returned without an end");
     assert_eq!(store.row(&id).await.expires_in(), None, "a lease renewed forever must be stored without an end");
 }
 
@@ -50,9 +50,9 @@ pub(crate) async fn a_lease_without_an_end_keeps_none(store: &Subject) {
     renewed(store.prolong(other, &renewed_so, Ttl::NEVER).await, "a lease must be renewable forever");
     for (owner, id) in [(owner, granted_so), (other, renewed_so)] {
         let lease = renewed(store.prolong(owner, &id, minute()).await, "a lease without an end must be renewable");
-        assert_eq!(lease.expires_at_us, NEVER_US, "a lease without an end must not get one by a renewal");
+        assert_eq!(lease.expires_at, StoreTime::NEVER, "a lease without an end must not get one by a renewal");
         let lease = granted(store.ask_as(owner, &id, minute()).await, "an owner must get its own lease back");
-        assert_eq!(lease.expires_at_us, NEVER_US, "a lease without an end must not get one by a repeated insert");
+        assert_eq!(lease.expires_at, StoreTime::NEVER, "a lease without an end must not get one by a repeated insert");
     }
 }
 
@@ -74,10 +74,10 @@ pub(crate) async fn a_renewal_keeps_the_fence(store: &Subject) {
     store.until_acquired(&id, Duration::from_millis(20)).await;
     let renewal = renewed(store.prolong(owner, &id, minute()).await, "the owner of a lease that lasts must renew it");
     assert_eq!(renewal.fence, lease.fence, "a renewal is no acquisition: the fencing token must stay");
-    assert_eq!(renewal.acquired_at_us, lease.acquired_at_us, "a renewal must keep the time of the acquisition");
+    assert_eq!(renewal.acquired_at, lease.acquired_at, "a renewal must keep the time of the acquisition");
     let row = store.row(&id).await;
     assert_eq!(row.fence, lease.fence, "a renewal must keep the fencing token in the row");
-    assert_eq!(row.acquired_at_us, lease.acquired_at_us, "a renewal must keep the time of the acquisition in the row");
+    assert_eq!(row.acquired_at, lease.acquired_at, "a renewal must keep the time of the acquisition in the row");
 }
 
 pub(crate) async fn a_stranger_cannot_renew(store: &Subject) {
@@ -85,7 +85,7 @@ pub(crate) async fn a_stranger_cannot_renew(store: &Subject) {
     let (owner, lease) = store.grant(&id, minute()).await;
     not_renewed(store.prolong(new_owner(), &id, seconds(600)).await, "only the owner may renew a lease");
     let row = store.row(&id).await;
-    assert_eq!(row.expires_at_us, lease.expires_at_us, "a stranger's renewal must not move the end of the lease");
+    assert_eq!(row.expires_at, lease.expires_at, "a stranger's renewal must not move the end of the lease");
     released(store.release(owner, &id).await, "after a stranger's renewal the lock must still be its owner's");
 }
 
@@ -121,6 +121,6 @@ pub(crate) async fn a_stale_holder_cannot_renew_its_successor(store: &Subject) {
     let promise = "a holder whose lease has ended must not renew its successor's";
     not_renewed(store.prolong(stale, &id, seconds(600)).await, promise);
     let row = store.row(&id).await;
-    assert_eq!(row.expires_at_us, lease.expires_at_us, "a stale holder must not move the end of its successor's lease");
+    assert_eq!(row.expires_at, lease.expires_at, "a stale holder must not move the end of its successor's lease");
     released(store.release(successor, &id).await, "the successor must still own its lock");
 }

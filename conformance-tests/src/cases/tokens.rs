@@ -26,7 +26,7 @@ pub(crate) async fn a_spent_token_is_refused_under_a_successor(store: &Subject) 
     let (successor, lease) = store.grant(&id, minute()).await;
     spent(store.ask_as(owner, &id, minute()).await, "a spent token must be told so, also when another holds the lock");
     not_renewed(store.prolong(owner, &id, minute()).await, "a spent token must not renew its successor's lease");
-    assert_eq!(store.row(&id).await.expires_at_us, lease.expires_at_us, "a spent token must leave the successor alone");
+    assert_eq!(store.row(&id).await.expires_at, lease.expires_at, "a spent token must leave the successor alone");
     released(store.release(successor, &id).await, "the successor must still own its lock");
 }
 

@@ -4,38 +4,38 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use db_mutex_core::{ListFilter, NEVER_US, Ttl};
+use db_mutex_core::store::{ListFilter, StoreTime, Ttl};
 use tokio::task::JoinHandle;
 
 use crate::answer::{granted, refused, released, renewed};
 use crate::subject::{ROUNDING, Subject, insert_request, minute, moment, new_owner, seconds, span};
 
 const YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
-const MINUTE_US: i64 = 60_000_000;
+const MINUTE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn a_row_records_its_longest_ttl(store: &Subject) {
     let id = store.id("job");
     let (owner, _) = store.grant(&id, minute()).await;
-    assert_eq!(store.row(&id).await.ttl_us, MINUTE_US, "a grant must record its TTL");
+    assert_eq!(store.row(&id).await.ttl, Some(MINUTE), "a grant must record its TTL");
     renewed(store.prolong(owner, &id, seconds(600)).await, "the owner of a lease that lasts must renew it");
-    assert_eq!(store.row(&id).await.ttl_us, 10 * MINUTE_US, "a renewal for longer must record the longer TTL");
+    assert_eq!(store.row(&id).await.ttl, Some(MINUTE * 10), "a renewal for longer must record the longer TTL");
     granted(store.ask_as(owner, &id, seconds(1_200)).await, "an owner that asks again must get its lease back");
-    assert_eq!(store.row(&id).await.ttl_us, 20 * MINUTE_US, "a repeat for longer must record the longer TTL");
+    assert_eq!(store.row(&id).await.ttl, Some(MINUTE * 20), "a repeat for longer must record the longer TTL");
     renewed(store.prolong(owner, &id, Ttl::NEVER).await, "a lease must be renewable forever");
-    assert_eq!(store.row(&id).await.ttl_us, NEVER_US, "never is the longest TTL");
+    assert_eq!(store.row(&id).await.ttl, None, "never is the longest TTL");
 
     released(store.release(owner, &id).await, "the owner must be able to release its lock");
     store.grant(&id, moment()).await;
-    assert_eq!(store.row(&id).await.ttl_us, 150_000, "a new acquisition must record its own TTL");
+    assert_eq!(store.row(&id).await.ttl, Some(Duration::from_millis(150)), "a new acquisition must record its own TTL");
 }
 
 pub(crate) async fn a_shorter_renewal_keeps_the_longest_ttl(store: &Subject) {
     let id = store.id("job");
     let (owner, _) = store.grant(&id, minute()).await;
     renewed(store.prolong(owner, &id, moment()).await, "the owner of a lease that lasts must renew it");
-    assert_eq!(store.row(&id).await.ttl_us, MINUTE_US, "a renewal for less must keep the longest TTL");
+    assert_eq!(store.row(&id).await.ttl, Some(MINUTE), "a renewal for less must keep the longest TTL");
     granted(store.ask_as(owner, &id, moment()).await, "an owner that asks again must get its lease back");
-    assert_eq!(store.row(&id).await.ttl_us, MINUTE_US, "a repeat for less must keep the longest TTL");
+    assert_eq!(store.row(&id).await.ttl, Some(MINUTE), "a repeat for less must keep the longest TTL");
 }
 
 pub(crate) async fn a_rest_records_its_length(store: &Subject) {
@@ -43,9 +43,9 @@ pub(crate) async fn a_rest_records_its_length(store: &Subject) {
     let (owner, _) = store.grant(&id, seconds(600)).await;
     store.release_to_rest(owner, &id, Duration::from_secs(60)).await;
     let row = store.row(&id).await;
-    let left = Duration::from_micros(u64::try_from(row.ttl_us).unwrap_or(0));
+    let left = row.ttl.unwrap_or(Duration::MAX);
     assert!(left <= Duration::from_secs(60) && !left.is_zero(), "a rest must record its own length: {left:?}");
-    let ends = span(row.released_at_us.unwrap_or(0), row.expires_at_us);
+    let ends = span(row.released_at.unwrap_or(StoreTime::ZERO), row.expires_at);
     assert!(left.abs_diff(ends) <= ROUNDING, "a rest must record its own length, {ends:?}, not {left:?}");
 }
 
@@ -69,7 +69,7 @@ pub(crate) async fn a_row_from_the_future_ends_within_its_ttl(store: &Subject) {
     let holder = refused(store.ask(&id).await, "a row from the future is held until its TTL is over");
     assert_eq!(holder.fence, lease.fence, "a refusal must report the holder's fencing token");
     let row = store.row(&id).await;
-    let left = span(row.now_us, row.expires_at_us);
+    let left = span(row.now, row.expires_at);
     assert!(left <= Duration::from_secs(1), "the first refusal must let the row end within its TTL; it has {left:?}");
     store.until_free(&id).await;
     let (_, successor) = store.grant(&id, minute()).await;
@@ -98,16 +98,16 @@ pub(crate) async fn a_row_from_the_future_keeps_what_its_owner_was_told(store: &
         store.shift_row(&id, Duration::from_secs(3_600)).await;
         // Others meet it now, and may still be at work on it when it has been renewed.
         tokio::time::sleep(Duration::from_millis(2)).await;
-        let before = store.row(&id).await.now_us;
+        let before = store.row(&id).await.now;
         let lease = renewed(store.prolong(owner, &id, minute()).await, "the owner of a lease that lasts must renew it");
-        assert!(lease.expires_at_us >= before + MINUTE_US, "a renewal must last its TTL from the renewal on");
+        assert!(lease.expires_at >= before + MINUTE, "a renewal must last its TTL from the renewal on");
         tokio::time::sleep(Duration::from_millis(10)).await;
-        let stored = store.row(&id).await.expires_at_us;
+        let stored = store.row(&id).await.expires_at;
         assert!(
-            stored >= before + MINUTE_US,
+            stored >= before + MINUTE,
             "a row from the future was ended before what its owner was told, by {} µs: the clock has to be read while the \
              row is locked",
-            before + MINUTE_US - stored
+            (before + MINUTE).since(stored).as_micros()
         );
     }
     over.store(true, Ordering::SeqCst);
@@ -126,10 +126,10 @@ pub(crate) async fn a_small_correction_of_the_clock_is_left_alone(store: &Subjec
     // Ten seconds, or a tenth of the TTL.
     for (id, by) in [(&short, 8), (&long, 340)] {
         store.shift_row(id, Duration::from_secs(by)).await;
-        let before = store.row(id).await.expires_at_us;
+        let before = store.row(id).await.expires_at;
         refused(store.ask(id).await, "a held id must be refused");
         let promise = "a row that is ahead by less than 10 s or a tenth of its TTL must be left as it is";
-        assert_eq!(store.row(id).await.expires_at_us, before, "{promise}");
+        assert_eq!(store.row(id).await.expires_at, before, "{promise}");
     }
 }
 
@@ -138,7 +138,7 @@ pub(crate) async fn a_lease_without_an_end_is_never_excessive(store: &Subject) {
     let (owner, _) = store.grant(&id, minute()).await;
     renewed(store.prolong(owner, &id, Ttl::NEVER).await, "a lease must be renewable forever");
     refused(store.ask(&id).await, "a held id must be refused");
-    assert_eq!(store.row(&id).await.expires_at_us, NEVER_US, "a lease without an end must keep none");
+    assert_eq!(store.row(&id).await.expires_at, StoreTime::NEVER, "a lease without an end must keep none");
 }
 
 pub(crate) async fn a_release_in_the_future_leaves_no_rest(store: &Subject) {
@@ -148,7 +148,7 @@ pub(crate) async fn a_release_in_the_future_leaves_no_rest(store: &Subject) {
     let rest = Duration::from_millis(300);
     released(store.release_to_rest(owner, &id, rest).await, "the owner must be able to release its lock");
     let row = store.row(&id).await;
-    let left = span(row.now_us, row.expires_at_us);
+    let left = span(row.now, row.expires_at);
     assert!(left <= rest + ROUNDING, "a rest must not last longer than was asked for, {rest:?}; it has {left:?}");
     store.until_free(&id).await;
 
@@ -166,11 +166,8 @@ pub(crate) async fn reading_changes_nothing(store: &Subject) {
     for _ in 0..3 {
         store.rows(ListFilter::all()).await;
         let after = store.row(&id).await;
-        assert_eq!(
-            after.expires_at_us, before.expires_at_us,
-            "a reader must not write, not even to a row in the future"
-        );
-        assert_eq!(after.ttl_us, before.ttl_us, "a reader must not write");
+        assert_eq!(after.expires_at, before.expires_at, "a reader must not write, not even to a row in the future");
+        assert_eq!(after.ttl, before.ttl, "a reader must not write");
         assert_eq!(after.fence, before.fence, "a reader must not write");
     }
 }

@@ -1,4 +1,4 @@
-use db_mutex_core::{DeleteBy, DeleteRequest, Deleted, LockRow, LockState, LockStore, StoreError};
+use db_mutex_core::store::{DeleteBy, DeleteRequest, Deleted, LockRow, LockState, LockStore, StoreError};
 
 use crate::fault::Fault;
 use crate::saboteur::Saboteur;
@@ -56,10 +56,10 @@ fn after_release(store: &Saboteur, request: &DeleteRequest, before: &LockRow) {
     let rests = !request.hold_at_least.is_zero();
     store.inner.change_row(&request.lock_id, |row| match (store.fault, request.by) {
         (Fault::ForcedOutIsGranted, DeleteBy::Fence(_)) => row.released_by = None,
-        (Fault::ReleaseLeavesItsTime, _) if !rests => row.expires_at_us = before.now_us,
-        (Fault::TtlOfARestIsTheLeases, _) if rests => row.ttl_us = before.ttl_us,
+        (Fault::ReleaseLeavesItsTime, _) if !rests => row.expires_at = before.now,
+        (Fault::TtlOfARestIsTheLeases, _) if rests => row.ttl = before.ttl,
         (Fault::RestCountsFromTheFuture, DeleteBy::Owner(_)) if rests => {
-            row.expires_at_us = row.acquired_at_us + request.hold_at_least_us();
+            row.expires_at = row.acquired_at + request.hold_at_least;
         }
         _ => {}
     });

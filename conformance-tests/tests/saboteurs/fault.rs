@@ -16,7 +16,7 @@ pub(crate) enum Fault {
     RefusalProlongsTheLease,
     NeverIsAnHour,
     LeaseIsHalfTheTtl,
-    HolderTextIsCut,
+    HolderNameIsCut,
 
     // The same owner again.
     RepeatIsRefused,

@@ -70,7 +70,7 @@ saboteurs! {
     a_store_whose_refusal_prolongs_the_lease: RefusalProlongsTheLease by a_refusal_changes_nothing;
     a_store_that_takes_never_for_an_hour: NeverIsAnHour by a_lease_that_never_expires_has_no_end, a_renewal_may_be_for_ever;
     a_store_whose_leases_are_half_as_long: LeaseIsHalfTheTtl by a_lease_lasts_its_ttl, the_longest_ttl_is_kept;
-    a_store_that_cuts_the_holders_text: HolderTextIsCut by a_holder_text_is_kept_whole;
+    a_store_that_cuts_the_holders_text: HolderNameIsCut by a_holder_text_is_kept_whole;
 
     a_store_that_refuses_the_same_owner: RepeatIsRefused by the_same_owner_gets_its_own_lease_back;
     a_store_that_raises_the_fence_for_the_same_owner: RepeatRaisesTheFence by a_repeat_keeps_the_fence;

@@ -1,4 +1,4 @@
-use db_mutex_core::LockId;
+use db_mutex_core::store::LockId;
 
 use crate::fault::Fault;
 

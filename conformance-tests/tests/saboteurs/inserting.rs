@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use db_mutex_core::{
-    DeleteRequest, Fence, HolderText, InsertRequest, Inserted, Lease, ListFilter, LockRow, LockState, LockStore,
-    NEVER_US, OwnerToken, RenewRequest, StoreError, Ttl,
+use db_mutex_core::store::{
+    DeleteRequest, Fence, HolderName, InsertRequest, Inserted, Lease, ListFilter, LockRow, LockState, LockStore,
+    OwnerToken, RenewRequest, StoreError, StoreTime, Ttl,
 };
 
 use crate::fault::Fault;
@@ -21,10 +21,14 @@ pub(crate) async fn insert(store: &Saboteur, request: &InsertRequest) -> Result<
             return Ok(Inserted::Held(row.to_holder()));
         }
         (Fault::AbsentIsRefused, None) => {
-            let somebody = LockRow::new(request.lock_id, request.holder, Lease::new(Fence::new(1), 0, NEVER_US));
+            let somebody = LockRow::new(
+                request.lock_id,
+                request.holder,
+                Lease::new(Fence::new(1), StoreTime::ZERO, StoreTime::NEVER),
+            );
             return Ok(Inserted::Held(somebody.to_holder()));
         }
-        (Fault::RestedCountsAsResting, Some(row)) if row.released_at_us.is_some_and(|at| at < row.expires_at_us) => {
+        (Fault::RestedCountsAsResting, Some(row)) if row.released_at.is_some_and(|at| at < row.expires_at) => {
             return Ok(Inserted::Held(row.to_holder()));
         }
         (Fault::LiveCountsAsExpired, Some(_)) if !repeated => {
@@ -45,16 +49,16 @@ pub(crate) async fn insert(store: &Saboteur, request: &InsertRequest) -> Result<
         (Fault::LeaseIsHalfTheTtl, _) => {
             request.ttl = request.ttl.duration().map_or(Ttl::NEVER, |whole| ttl((whole / 2).max(Ttl::MIN)));
         }
-        (Fault::HolderTextIsCut, _) => {
+        (Fault::HolderNameIsCut, _) => {
             let cut: String = request.holder.as_str().chars().take(100).collect();
-            request.holder = HolderText::new(cut).expect("a part of a valid text is valid");
+            request.holder = HolderName::new(cut).expect("a part of a valid text is valid");
         }
         (Fault::RepeatIsRefused, Some(row)) if repeated => return Ok(Inserted::Held(row.to_holder())),
         (Fault::RepeatRaisesTheFence, Some(_)) if repeated => {
             store.end(&request.lock_id);
         }
         (Fault::RepeatDoesNotProlong, Some(row)) if repeated => {
-            return Ok(Inserted::Granted(Lease::new(row.fence, row.acquired_at_us, row.expires_at_us)));
+            return Ok(Inserted::Granted(Lease::new(row.fence, row.acquired_at, row.expires_at)));
         }
         (Fault::DroppedInsertIsHalfDone, _) => {
             // First the row, and only then whose it is.
@@ -80,7 +84,7 @@ pub(crate) async fn insert(store: &Saboteur, request: &InsertRequest) -> Result<
     let answer = after_insert(store, &request, before.filter(|_| repeated), store.after_waiting(answer).await?);
     let Inserted::Held(mut holder) = answer else { return Ok(answer) };
     match store.fault {
-        Fault::RefusalHidesTheHolder => holder.holder = HolderText::new("").expect("no text is a valid text"),
+        Fault::RefusalHidesTheHolder => holder.name = HolderName::new("").expect("no text is a valid text"),
         Fault::RefusalHidesTheRemainingTime => holder.expires_in = None,
         Fault::RefusalProlongsTheLease => {
             if let Some(owner) = store.last_owner(&request.lock_id) {
@@ -97,8 +101,8 @@ fn before_insert(store: &Saboteur, request: &InsertRequest) {
     store.inner.change_row(&request.lock_id, |row| match store.fault {
         Fault::SpentIsGranted if row.owner.is_none() => row.released_by = None,
         Fault::SpentIsHeldUnderASuccessor if row.owner.is_some() => row.released_by = None,
-        Fault::NeverIsExcessive if row.owner != Some(request.owner) && row.expires_at_us == NEVER_US => {
-            row.expires_at_us = row.acquired_at_us + 60_000_000;
+        Fault::NeverIsExcessive if row.owner != Some(request.owner) && row.expires_at == StoreTime::NEVER => {
+            row.expires_at = row.acquired_at + Duration::from_secs(60);
         }
         _ => {}
     });
@@ -109,16 +113,16 @@ async fn excess_of(store: &Saboteur, request: &InsertRequest) -> Result<Option<L
     let stranger = store.last_owner(&request.lock_id) != Some(request.owner);
     let row = store.row(&request.lock_id).await?.filter(|row| stranger && row.owned && row.is_taken());
     let Some(row) = row else { return Ok(None) };
-    let end = row.now_us.saturating_add(row.ttl_us);
+    let end = row.now + row.ttl;
     match store.fault {
         Fault::ExcessIsIgnored if row.is_excessive() => Ok(Some(row)),
         Fault::ExcessEndsByTheOldClock if row.is_excessive() => {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            store.inner.change_row(&request.lock_id, |row| row.expires_at_us = end);
+            store.inner.change_row(&request.lock_id, |row| row.expires_at = end);
             Ok(Some(row))
         }
-        Fault::ExcessHasNoTolerance if row.expires_at_us > end => {
-            store.inner.change_row(&request.lock_id, |row| row.expires_at_us = end);
+        Fault::ExcessHasNoTolerance if row.expires_at > end => {
+            store.inner.change_row(&request.lock_id, |row| row.expires_at = end);
             Ok(Some(row))
         }
         _ => Ok(None),
@@ -131,11 +135,11 @@ fn after_insert(store: &Saboteur, request: &InsertRequest, repeated: Option<Lock
     store.inner.change_row(&request.lock_id, |row| match (store.fault, &repeated) {
         (Fault::SpentIsForgottenByTheSuccessor, _) => row.released_by = None,
         (Fault::RepeatShortens, Some(before)) => {
-            row.expires_at_us = before.now_us.saturating_add(request.ttl.to_us());
-            lease.expires_at_us = row.expires_at_us;
+            row.expires_at = before.now + request.ttl.duration();
+            lease.expires_at = row.expires_at;
         }
-        (Fault::TtlIsTheLastOne, Some(_)) => row.ttl_us = request.ttl.to_us(),
-        (Fault::TtlIsTheFirstOne, Some(before)) => row.ttl_us = before.ttl_us,
+        (Fault::TtlIsTheLastOne, Some(_)) => row.ttl = request.ttl.duration(),
+        (Fault::TtlIsTheFirstOne, Some(before)) => row.ttl = before.ttl,
         _ => {}
     });
     Inserted::Granted(lease)

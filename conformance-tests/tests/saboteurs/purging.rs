@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use db_mutex_core::{ListFilter, LockStore, StoreError};
+use db_mutex_core::store::{ListFilter, LockStore, StoreError};
 
 use crate::fault::Fault;
 use crate::saboteur::Saboteur;
@@ -17,7 +17,7 @@ pub(crate) async fn purge(store: &Saboteur, older_than: Duration) -> Result<u64,
         Fault::PurgeIgnoresOlderThan => store.inner.purge_expired(Duration::ZERO).await?,
         Fault::PurgeForgetsTheRelease => {
             for row in &before {
-                store.inner.change_row(&row.lock_id, |row| row.released_at_us = None);
+                store.inner.change_row(&row.lock_id, |row| row.released_at = None);
             }
             store.inner.purge_expired(older_than).await?
         }

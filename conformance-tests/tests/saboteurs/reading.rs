@@ -1,4 +1,4 @@
-use db_mutex_core::{Fence, HolderText, ListFilter, LockId, LockRow, LockState, LockStore, NEVER_US, StoreError};
+use db_mutex_core::store::{Fence, HolderName, ListFilter, LockId, LockRow, LockState, LockStore, StoreError};
 
 use crate::fault::Fault;
 use crate::saboteur::Saboteur;
@@ -10,13 +10,13 @@ pub(crate) async fn find(store: &Saboteur, id: &LockId) -> Result<Option<LockRow
         Fault::FreeIsNotFound => row = row.filter(|row| row.state() != LockState::Free),
         Fault::FindHidesTheHolder => {
             if let Some(row) = &mut row {
-                row.holder = HolderText::new("").expect("no text is a valid text");
+                row.holder = HolderName::new("").expect("no text is a valid text");
             }
         }
         _ => {}
     }
     if let Some(row) = row.as_ref().filter(|row| store.fault == Fault::ReadersEndExcess && row.is_excessive()) {
-        store.inner.change_row(id, |stored| stored.expires_at_us = row.now_us + row.ttl_us);
+        store.inner.change_row(id, |stored| stored.expires_at = row.now + row.ttl);
     }
     Ok(row.map(|row| shown(store, row)))
 }
@@ -31,7 +31,7 @@ pub(crate) async fn list(store: &Saboteur, filter: &ListFilter) -> Result<Vec<Lo
     match store.fault {
         Fault::ListIsUnsorted => rows.sort_by_key(|row| row.lock_id.as_str().encode_utf16().collect::<Vec<_>>()),
         Fault::ListTellsAnotherFence => rows.iter_mut().for_each(|row| row.fence = Fence::new(row.fence.get() + 1)),
-        Fault::ListShowsTheDeadAsLiving => rows.iter_mut().for_each(|row| row.now_us = row.acquired_at_us),
+        Fault::ListShowsTheDeadAsLiving => rows.iter_mut().for_each(|row| row.now = row.acquired_at),
         _ => {}
     }
     Ok(rows)
@@ -40,11 +40,11 @@ pub(crate) async fn list(store: &Saboteur, filter: &ListFilter) -> Result<Vec<Lo
 fn shown(store: &Saboteur, mut row: LockRow) -> LockRow {
     row.fence = store.shown_fence(&row.lock_id, row.fence);
     if store.fault == Fault::ExcessIsShown {
-        row.ttl_us = NEVER_US;
+        row.ttl = None;
     }
     if store.fault == Fault::EndedReadsAsReleased && row.state() == LockState::Expired {
         row.owned = false;
-        row.released_at_us = Some(row.expires_at_us);
+        row.released_at = Some(row.expires_at);
     }
     row
 }

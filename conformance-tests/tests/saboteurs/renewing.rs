@@ -1,5 +1,5 @@
-use db_mutex_core::{
-    HolderText, InsertRequest, Inserted, LockState, LockStore, NEVER_US, RenewRequest, Renewed, StoreError, Ttl,
+use db_mutex_core::store::{
+    HolderName, InsertRequest, Inserted, LockState, LockStore, RenewRequest, Renewed, StoreError, StoreTime, Ttl,
 };
 
 use crate::fault::Fault;
@@ -30,16 +30,16 @@ pub(crate) async fn renew(store: &Saboteur, request: &RenewRequest) -> Result<Re
     let answer = store.inner.renew(&request).await;
     let mut answer = store.after_waiting(answer).await?;
     if let (Renewed::Renewed(lease), Some(before)) = (&mut answer, &row) {
-        let end = before.now_us.saturating_add(request.ttl.to_us());
+        let end = before.now + request.ttl.duration();
         store.inner.change_row(&request.lock_id, |row| match store.fault {
-            Fault::RenewShortens if before.expires_at_us != NEVER_US => row.expires_at_us = end,
-            Fault::RenewGivesNeverAnEnd if before.expires_at_us == NEVER_US => row.expires_at_us = end,
-            Fault::RenewCountsFromTheAcquisition => row.expires_at_us = end - before.now_us + row.acquired_at_us,
-            Fault::TtlIsTheLastOne => row.ttl_us = request.ttl.to_us(),
-            Fault::TtlIsTheFirstOne => row.ttl_us = before.ttl_us,
+            Fault::RenewShortens if before.expires_at != StoreTime::NEVER => row.expires_at = end,
+            Fault::RenewGivesNeverAnEnd if before.expires_at == StoreTime::NEVER => row.expires_at = end,
+            Fault::RenewCountsFromTheAcquisition => row.expires_at = row.acquired_at + request.ttl.duration(),
+            Fault::TtlIsTheLastOne => row.ttl = request.ttl.duration(),
+            Fault::TtlIsTheFirstOne => row.ttl = before.ttl,
             _ => {}
         });
-        lease.expires_at_us = store.row(&request.lock_id).await?.map_or(end, |row| row.expires_at_us);
+        lease.expires_at = store.row(&request.lock_id).await?.map_or(end, |row| row.expires_at);
     }
     let anew = match (store.fault, &answer) {
         (Fault::RenewMakesLeases, Renewed::NotHeld) => {
@@ -53,7 +53,7 @@ pub(crate) async fn renew(store: &Saboteur, request: &RenewRequest) -> Result<Re
         _ => false,
     };
     if anew {
-        let holder = row.map_or_else(HolderText::of_this_process, |row| row.holder);
+        let holder = row.map_or_else(HolderName::of_this_process, |row| row.holder);
         let insert = InsertRequest::new(request.lock_id, request.owner, request.ttl, holder);
         if let Inserted::Granted(lease) = store.inner.insert_if_absent(&insert).await? {
             return Ok(Renewed::Renewed(lease));

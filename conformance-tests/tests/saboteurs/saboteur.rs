@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use db_mutex_core::{
+use db_mutex_core::store::{
     DeleteRequest, Deleted, Fence, InsertRequest, Inserted, Lease, ListFilter, LockId, LockRow, LockStore, MemoryStore,
-    OwnerToken, RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
+    OwnerToken, RenewRequest, Renewed, StoreError, StoreErrorKind, StoreTime, async_trait,
 };
 
 use crate::fault::Fault;
@@ -65,8 +65,8 @@ impl Saboteur {
     /// Ends the acquisition of an id without a trace, whoever has it.
     pub(crate) fn end(&self, id: &LockId) {
         self.inner.change_row(id, |row| {
-            (row.owner, row.released_by, row.expires_at_us) = (None, None, 0);
-            row.released_at_us = Some(row.acquired_at_us);
+            (row.owner, row.released_by, row.expires_at) = (None, None, StoreTime::ZERO);
+            row.released_at = Some(row.acquired_at);
         });
     }
 

@@ -8,12 +8,12 @@ use crate::engine::jitter::random_between;
 /// When a waiter asks again: soon at first, then ever more rarely, at random within bounds so that many waiters do not
 /// ask in step, and just after the holder's lease can end.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct Backoff {
     give_up: Option<Instant>,
     longest: Duration,
 }
 
-impl Patience {
+impl Backoff {
     const FIRST: Duration = Duration::from_millis(20);
     pub(crate) const LONGEST: Duration = Duration::from_millis(500);
     const FLOOR: Duration = Duration::from_millis(5);
@@ -22,19 +22,19 @@ impl Patience {
     pub(crate) fn start(limit: WaitLimit) -> Self {
         let now = Instant::now();
         let give_up = match limit {
-            WaitLimit::No => Some(now),
+            WaitLimit::DontWait => Some(now),
             WaitLimit::AtMost(limit) => now.checked_add(limit),
             WaitLimit::Forever => None,
         };
         Self { give_up, longest: Self::FIRST }
     }
 
-    /// How much patience is left; `None` for ever.
+    /// How much of the limit is left; `None` forever.
     pub(crate) fn left(&self) -> Option<Duration> {
         self.give_up.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// How long to pause before asking again; `None` when patience is at its end. `expires_in` is what the holder has
+    /// How long to pause before asking again; `None` when the limit is over. `expires_in` is what the holder has
     /// left, where it is known.
     pub(crate) fn next_pause(&mut self, expires_in: Option<Duration>) -> Option<Duration> {
         let left = self.left();
@@ -59,37 +59,37 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_wait_asks_once() {
-        assert_eq!(Patience::start(WaitLimit::No).next_pause(None), None);
-        assert_eq!(Patience::start(Duration::ZERO.into()).next_pause(None), None);
+        assert_eq!(Backoff::start(WaitLimit::DontWait).next_pause(None), None);
+        assert_eq!(Backoff::start(Duration::ZERO.into()).next_pause(None), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn pauses_grow_and_never_pass_the_limit() {
-        let mut patience = Patience::start(Duration::from_secs(10).into());
+        let mut backoff = Backoff::start(Duration::from_secs(10).into());
         let begun = Instant::now();
         let mut last = Duration::ZERO;
-        while let Some(pause) = patience.next_pause(Some(Duration::from_secs(3600))) {
-            assert!(pause <= Patience::LONGEST);
+        while let Some(pause) = backoff.next_pause(Some(Duration::from_secs(3600))) {
+            assert!(pause <= Backoff::LONGEST);
             last = last.max(pause);
             tokio::time::sleep(pause).await;
         }
         assert!(begun.elapsed() >= Duration::from_secs(10));
         assert!(begun.elapsed() <= Duration::from_millis(10_100));
-        assert!(last >= Patience::LONGEST / 2);
+        assert!(last >= Backoff::LONGEST / 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_end_of_the_lease_is_not_slept_through() {
-        let mut patience = Patience::start(WaitLimit::Forever);
+        let mut backoff = Backoff::start(WaitLimit::Forever);
         for _ in 0..20 {
-            patience.next_pause(None);
+            backoff.next_pause(None);
         }
-        let pause = patience.next_pause(Some(Duration::from_millis(30))).unwrap();
+        let pause = backoff.next_pause(Some(Duration::from_millis(30))).unwrap();
         assert!(pause >= Duration::from_millis(30) && pause <= Duration::from_millis(40), "{pause:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_beyond_all_time_is_for_ever() {
-        assert!(Patience::start(Duration::MAX.into()).next_pause(None).is_some());
+        assert!(Backoff::start(Duration::MAX.into()).next_pause(None).is_some());
     }
 }

@@ -1,39 +1,40 @@
 use std::time::Duration;
 
 use crate::Ttl;
+use crate::values::ClientTime;
 
 /// Until when a holder may believe in its lease, on the client's clock; `None` for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Deadline(Option<Duration>);
+pub(crate) struct Deadline(Option<ClientTime>);
 
 impl Deadline {
     /// A deadline that has passed: the lease is known to be lost.
-    pub(crate) const PASSED: Deadline = Deadline(Some(Duration::ZERO));
+    pub(crate) const PASSED: Deadline = Deadline(Some(ClientTime::ZERO));
 
     /// The deadline of a lease of `ttl` whose request was sent at `sent`.
     ///
     /// Counted from *before* the request: the store granted the lease at some time after that, so its own end lies
     /// later than ours, however slow the reply was.
-    pub(crate) fn counted_from(sent: Duration, ttl: Ttl) -> Self {
+    pub(crate) fn counted_from(sent: ClientTime, ttl: Ttl) -> Self {
         Self::of_lease(sent, ttl.duration())
     }
 
     /// The deadline of a lease of which `left` was left, by the store's clock, when a request that was sent at `sent` arrived.
-    pub(crate) fn of_lease(sent: Duration, left: Option<Duration>) -> Self {
-        Self(left.map(|left| (sent + left).saturating_sub(margin(left))))
+    pub(crate) fn of_lease(sent: ClientTime, left: Option<Duration>) -> Self {
+        Self(left.map(|left| (sent + left).before(margin(left))))
     }
 
     /// A deadline at that time.
-    pub(crate) const fn at(time: Duration) -> Self {
+    pub(crate) const fn at(time: ClientTime) -> Self {
         Self(Some(time))
     }
 
     /// The time left at `now`: zero when it has passed, `None` for ever.
-    pub(crate) fn remaining(self, now: Duration) -> Option<Duration> {
-        self.0.map(|at| at.saturating_sub(now))
+    pub(crate) fn remaining(self, now: ClientTime) -> Option<Duration> {
+        self.0.map(|at| at.since(now))
     }
 
-    pub(crate) fn has_passed(self, now: Duration) -> bool {
+    pub(crate) fn has_passed(self, now: ClientTime) -> bool {
         self.remaining(now) == Some(Duration::ZERO)
     }
 
@@ -62,7 +63,7 @@ fn margin(ttl: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    const SENT: Duration = Duration::from_secs(1_000);
+    const SENT: ClientTime = ClientTime::after(Duration::from_secs(1_000));
 
     fn left(ttl: Duration) -> Duration {
         Deadline::counted_from(SENT, Ttl::new(ttl).unwrap()).remaining(SENT).unwrap()
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     fn never_stays_never() {
         let never = Deadline::counted_from(SENT, Ttl::NEVER);
-        assert!(!never.has_passed(Duration::MAX));
+        assert!(!never.has_passed(ClientTime::after(Duration::MAX)));
         assert_eq!(never.earlier(Deadline::PASSED), Deadline::PASSED);
     }
 }

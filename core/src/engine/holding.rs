@@ -1,10 +1,10 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::deadline::Deadline;
 use crate::engine::telemetry;
+use crate::values::ClientTime;
 use crate::{Fence, InsertRequest, Lease, LockId, LostReason, OwnerToken, Ttl};
 
 /// A lock that is held: what its guard and the renewal share.
@@ -15,9 +15,9 @@ pub(crate) struct Holding {
     /// How long each renewal asks for.
     pub(crate) ttl: Ttl,
     /// When the lock was acquired, on the client's clock.
-    pub(crate) acquired_at: Duration,
+    pub(crate) acquired_at: ClientTime,
     /// When renewing stops, on the client's clock.
-    pub(crate) at_most_until: Option<Duration>,
+    pub(crate) at_most_until: Option<ClientTime>,
     state: Mutex<State>,
     lost: CancellationToken,
     reason: OnceLock<LostReason>,
@@ -33,7 +33,7 @@ struct State {
     /// The guard releases the lock: an answer "not held" is no news any more.
     ending: bool,
     /// When the renewal's task checks the deadline next, on the client's clock.
-    next_check: Option<Duration>,
+    next_check: Option<ClientTime>,
 }
 
 impl Holding {
@@ -42,8 +42,8 @@ impl Holding {
         ttl: Ttl,
         lease: Lease,
         deadline: Deadline,
-        acquired_at: Duration,
-        at_most_until: Option<Duration>,
+        acquired_at: ClientTime,
+        at_most_until: Option<ClientTime>,
     ) -> Self {
         Self {
             lock_id: request.lock_id.clone(),
@@ -77,17 +77,17 @@ impl Holding {
     /// Takes into account that the store has renewed the lease for `ttl`, upon a request that was sent at `sent`.
     ///
     /// A renewal never shortens a lease, so the later of two ends is certain, in whichever order the answers arrive.
-    pub(crate) fn renewed(&self, lease: Lease, sent: Duration, ttl: Ttl) {
+    pub(crate) fn renewed(&self, lease: Lease, sent: ClientTime, ttl: Ttl) {
         let mut state = self.state();
         state.deadline = state.deadline.later(Deadline::counted_from(sent, ttl));
         state.unknown = false;
-        if lease.expires_at_us > state.lease.expires_at_us {
+        if lease.expires_at > state.lease.expires_at {
             state.lease = lease;
         }
     }
 
     /// Schedules a deadline check; returns whether it is earlier than the one already scheduled.
-    pub(crate) fn schedule_check(&self, at: Duration) -> bool {
+    pub(crate) fn schedule_check(&self, at: ClientTime) -> bool {
         let mut state = self.state();
         let sooner = state.next_check.is_none_or(|scheduled| at < scheduled);
         if sooner {
@@ -97,7 +97,7 @@ impl Holding {
     }
 
     /// Begins the check that was scheduled for `at`; returns whether it still was.
-    pub(crate) fn begin_check(&self, at: Duration) -> bool {
+    pub(crate) fn begin_check(&self, at: ClientTime) -> bool {
         let mut state = self.state();
         let scheduled = state.next_check == Some(at);
         if scheduled {
@@ -128,7 +128,7 @@ impl Holding {
     }
 
     /// Says that the lock is lost if its deadline has passed, and answers whether it is lost.
-    pub(crate) fn lose_if_over(&self, now: Duration) -> bool {
+    pub(crate) fn lose_if_over(&self, now: ClientTime) -> bool {
         if self.reason.get().is_none() && self.deadline().has_passed(now) {
             self.lose(match self.at_most_until {
                 Some(until) if until <= now => LostReason::HeldTooLong,

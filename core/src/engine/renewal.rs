@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use crate::engine::holding::Holding;
 use crate::engine::jitter::random_between;
 use crate::engine::telemetry;
+use crate::values::ClientTime;
 use crate::{Clock, LockRow, LockStore, LostReason, RenewRequest, Renewed, StoreError, StoreErrorKind};
 
 /// Renews leases, and says in time when one is lost: one task for all guards of a mutex.
@@ -36,10 +37,10 @@ struct Shared {
 /// What has to be done when, on the client's clock.
 #[derive(Debug, Default)]
 struct Agenda {
-    entries: BTreeMap<(Duration, u64), Entry>,
+    entries: BTreeMap<(ClientTime, u64), Entry>,
     numbered: u64,
     /// When the task looks again; an entry before that has to wake it.
-    next_look: Duration,
+    next_look: ClientTime,
 }
 
 #[derive(Debug, Clone)]
@@ -66,7 +67,7 @@ impl Renewal {
     }
 
     /// Renews the lease, whose request was sent at `sent`, until it is lost or its guard is gone.
-    pub(crate) fn keep_alive(&self, holding: &Arc<Holding>, sent: Duration) {
+    pub(crate) fn keep_alive(&self, holding: &Arc<Holding>, sent: ClientTime) {
         self.watch(holding);
         if let Some(ttl) = holding.ttl.duration() {
             self.shared.put(sent + ttl / 3, Entry::Renew(Arc::downgrade(holding)));
@@ -76,7 +77,7 @@ impl Renewal {
     /// Says in time when the lease is over, whether it is renewed or not.
     pub(crate) fn watch(&self, holding: &Arc<Holding>) {
         self.ensure_task();
-        self.shared.put_deadline(holding, self.shared.clock.elapsed());
+        self.shared.put_deadline(holding, self.shared.clock.now());
     }
 
     /// Starts the task if there is none, or none any more because its runtime is gone.
@@ -86,7 +87,7 @@ impl Renewal {
             return;
         }
         if let Ok(runtime) = Handle::try_current() {
-            lock(&self.shared.agenda).next_look = Duration::ZERO;
+            lock(&self.shared.agenda).next_look = ClientTime::ZERO;
             *task = Some(runtime.spawn(run(Arc::clone(&self.shared))));
         }
     }
@@ -100,7 +101,7 @@ impl Drop for Renewal {
 }
 
 impl Shared {
-    fn put(&self, at: Duration, entry: Entry) {
+    fn put(&self, at: ClientTime, entry: Entry) {
         let mut agenda = lock(&self.agenda);
         agenda.numbered += 1;
         let key = (at, agenda.numbered);
@@ -111,7 +112,7 @@ impl Shared {
     }
 
     /// Plans to look at the deadline, unless that is planned already.
-    fn put_deadline(&self, holding: &Arc<Holding>, now: Duration) {
+    fn put_deadline(&self, holding: &Arc<Holding>, now: ClientTime) {
         if let Some(left) = holding.deadline().remaining(now)
             && holding.schedule_check(now + left)
         {
@@ -121,7 +122,7 @@ impl Shared {
 
     /// Takes what is due: all deadlines that have passed, and, if a renewal is due, all those that will be within half an
     /// interval.
-    fn take_due(&self, now: Duration) -> (Vec<Arc<Holding>>, Vec<Arc<Holding>>) {
+    fn take_due(&self, now: ClientTime) -> (Vec<Arc<Holding>>, Vec<Arc<Holding>>) {
         let mut agenda = lock(&self.agenda);
         let due_now = agenda.entries.range(..=(now, u64::MAX)).filter_map(|(_, entry)| entry.renewal_interval());
         let soon = now + due_now.max().map_or(Duration::ZERO, |interval| interval / 2);
@@ -146,16 +147,16 @@ impl Shared {
 
     /// When to look again. At least once a second: tokio's timer stands still while the machine is suspended, the lease
     /// does not.
-    fn plan(&self, now: Duration) -> Duration {
+    fn plan(&self, now: ClientTime) -> Duration {
         let mut agenda = lock(&self.agenda);
-        let next = agenda.entries.first_key_value().map_or(Duration::MAX, |((at, _), _)| *at);
-        let pause = next.saturating_sub(now).min(if agenda.entries.is_empty() { Duration::MAX } else { SECOND });
-        agenda.next_look = now.saturating_add(pause);
+        let next = agenda.entries.first_key_value().map(|((at, _), _)| *at);
+        let pause = next.map_or(Duration::MAX, |at| at.since(now).min(SECOND));
+        agenda.next_look = now + pause;
         pause
     }
 
     /// Repeats an attempt that failed after a while, at random, so that processes do not repeat in step.
-    fn try_again(&self, holding: &Arc<Holding>, now: Duration) {
+    fn try_again(&self, holding: &Arc<Holding>, now: ClientTime) {
         let Some(ttl) = holding.ttl.duration() else { return };
         let pause = (ttl / 20).clamp(Duration::from_millis(10), Duration::from_secs(5));
         self.put(now + pause.mul_f64(random_between(0.5, 1.0)), Entry::Renew(Arc::downgrade(holding)));
@@ -167,7 +168,7 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn run(shared: Arc<Shared>) {
     let mut attempts = JoinSet::new();
     while !shared.closed.load(Ordering::SeqCst) {
-        let now = shared.clock.elapsed();
+        let now = shared.clock.now();
         let (over, due) = shared.take_due(now);
         for holding in over {
             // A renewal may have moved it.
@@ -190,7 +191,7 @@ async fn run(shared: Arc<Shared>) {
 
 /// One `renew_many` for all that are due. Each answer stands alone.
 async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
-    let sent = shared.clock.elapsed();
+    let sent = shared.clock.now();
     let due = due.into_iter().filter(|holding| !holding.is_ending() && !holding.lose_if_over(sent));
     let (asked, requests): (Vec<_>, Vec<_>) = due
         .map(|holding| {
@@ -202,7 +203,7 @@ async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
     let answers = tokio::time::timeout(limit / 6, shared.store.renew_many(&requests)).await.unwrap_or_else(|_| {
         StoreError::new(StoreErrorKind::Unavailable, "the store did not answer in time").for_all(asked.len())
     });
-    let now = shared.clock.elapsed();
+    let now = shared.clock.now();
     for (holding, answer) in asked.into_iter().zip(answers) {
         match answer {
             Ok(Renewed::Renewed(_)) if holding.lose_if_over(now) => {}
@@ -222,7 +223,7 @@ async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
     }
 }
 
-fn renewed(shared: &Shared, holding: &Arc<Holding>, sent: Duration) {
+fn renewed(shared: &Shared, holding: &Arc<Holding>, sent: ClientTime) {
     telemetry::renewed(holding);
     if let Some(ttl) = holding.ttl.duration() {
         shared.put(sent + ttl / 3, Entry::Renew(Arc::downgrade(holding)));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Fence, HolderText, LockId, NEVER_US};
+use super::{Fence, HolderName, LockId, StoreTime};
 
 /// The answer to an insert.
 #[derive(Debug, Clone)]
@@ -47,15 +47,15 @@ pub struct Lease {
     /// The fencing token of this acquisition.
     pub fence: Fence,
     /// When it was granted.
-    pub acquired_at_us: i64,
-    /// When it ends unless it is renewed; [`NEVER_US`] for never.
-    pub expires_at_us: i64,
+    pub acquired_at: StoreTime,
+    /// When it ends unless it is renewed; [`StoreTime::NEVER`] for never.
+    pub expires_at: StoreTime,
 }
 
 impl Lease {
     /// A lease as a store granted it.
-    pub fn new(fence: Fence, acquired_at_us: i64, expires_at_us: i64) -> Self {
-        Self { fence, acquired_at_us, expires_at_us }
+    pub fn new(fence: Fence, acquired_at: StoreTime, expires_at: StoreTime) -> Self {
+        Self { fence, acquired_at, expires_at }
     }
 }
 
@@ -63,8 +63,8 @@ impl Lease {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// Who it is, for people.
-    pub holder: HolderText,
+    /// Its name, for people.
+    pub name: HolderName,
     /// The fencing token of that acquisition.
     pub fence: Fence,
     /// How long ago it was granted.
@@ -78,14 +78,14 @@ pub struct Holder {
 impl Holder {
     /// A holder of the acquisition with that fencing token, as of now. A store that keeps whole rows uses
     /// [`LockRow::to_holder`] instead.
-    pub fn new(holder: HolderText, fence: Fence, held_for: Duration, expires_in: Option<Duration>) -> Self {
-        Self { holder, fence, held_for, expires_in, resting: false }
+    pub fn new(name: HolderName, fence: Fence, held_for: Duration, expires_in: Option<Duration>) -> Self {
+        Self { name, fence, held_for, expires_in, resting: false }
     }
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.resting { write!(f, "{}, which has finished", self.holder) } else { self.holder.fmt(f) }
+        if self.resting { write!(f, "{}, which has finished", self.name) } else { self.name.fmt(f) }
     }
 }
 
@@ -100,22 +100,23 @@ pub struct LockRow {
     /// The fencing token of its latest acquisition.
     pub fence: Fence,
     /// Who acquired it last, for people.
-    pub holder: HolderText,
+    pub holder: HolderName,
     /// When it was acquired last.
-    pub acquired_at_us: i64,
+    pub acquired_at: StoreTime,
     /// When it was released; `None` while it has an owner.
-    pub released_at_us: Option<i64>,
-    /// When the lease or the rest ends or ended; [`NEVER_US`] for never, zero when it was released without a rest.
-    pub expires_at_us: i64,
-    /// The longest TTL that this acquisition has asked for, or how long its rest was to last when it was released, in
-    /// microseconds; [`NEVER_US`] for never.
-    pub ttl_us: i64,
+    pub released_at: Option<StoreTime>,
+    /// When the lease or the rest ends or ended; [`StoreTime::NEVER`] for never, zero when it was released without a rest.
+    pub expires_at: StoreTime,
+    /// The longest TTL that this acquisition has asked for, or how long its rest was to last when it was released; `None`
+    /// for never.
+    pub ttl: Option<Duration>,
     /// The store's clock when it read the row.
-    pub now_us: i64,
+    pub now: StoreTime,
 }
 
 /// What a row says about its lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum LockState {
     /// It has an owner, whose lease lasts.
     Held,
@@ -140,24 +141,24 @@ impl LockState {
 }
 
 impl LockRow {
-    /// A row that was just granted at `lease.acquired_at_us`, and read at that moment. A store sets the rest.
-    pub fn new(lock_id: LockId, holder: HolderText, lease: Lease) -> Self {
+    /// A row that was just granted at `lease.acquired_at`, and read at that moment. A store sets the rest.
+    pub fn new(lock_id: LockId, holder: HolderName, lease: Lease) -> Self {
         Self {
             lock_id,
             owned: true,
             fence: lease.fence,
             holder,
-            acquired_at_us: lease.acquired_at_us,
-            released_at_us: None,
-            expires_at_us: lease.expires_at_us,
-            ttl_us: until(lease.acquired_at_us, lease.expires_at_us),
-            now_us: lease.acquired_at_us,
+            acquired_at: lease.acquired_at,
+            released_at: None,
+            expires_at: lease.expires_at,
+            ttl: (!lease.expires_at.is_never()).then(|| lease.expires_at.since(lease.acquired_at)),
+            now: lease.acquired_at,
         }
     }
 
     /// What the row says, judged by the store's clock when it was read.
     pub fn state(&self) -> LockState {
-        match (self.owned, self.expires_at_us > self.now_us) {
+        match (self.owned, self.expires_at > self.now) {
             (true, true) => LockState::Held,
             (true, false) => LockState::Expired,
             (false, true) => LockState::Resting,
@@ -167,7 +168,7 @@ impl LockRow {
 
     /// Whether nobody else can have the lock now: it is held, or rests.
     pub fn is_taken(&self) -> bool {
-        self.expires_at_us > self.now_us
+        self.expires_at > self.now
     }
 
     /// How long the lock stays taken unless it is renewed or released: zero when it is free, `None` forever.
@@ -175,42 +176,51 @@ impl LockRow {
     /// Never more than the longest TTL that was asked for: if the store's clock was ahead when the row was written, that is
     /// how long the lock still blocks others once one of them asks for it.
     pub fn expires_in(&self) -> Option<Duration> {
-        let left = until(self.now_us, self.expires_at_us).min(self.ttl_us);
-        (left != NEVER_US).then(|| span(0, left))
+        let left = (!self.expires_at.is_never()).then(|| self.expires_at.since(self.now));
+        match (left, self.ttl) {
+            (Some(left), Some(ttl)) => Some(left.min(ttl)),
+            (left, ttl) => left.or(ttl),
+        }
     }
 
     /// When the lease or the rest ends or ended, as readers show it: like [`expires_in`](Self::expires_in), no later than the
     /// longest TTL from now. `None` if never, and for a lock that was released without a rest.
-    pub fn ends_at_us(&self) -> Option<i64> {
-        let latest = self.now_us.saturating_add(self.ttl_us);
-        (self.expires_at_us != 0 && self.expires_at_us != NEVER_US).then(|| self.expires_at_us.min(latest))
+    pub fn ends_at(&self) -> Option<StoreTime> {
+        let latest = self.ttl.map_or(StoreTime::NEVER, |ttl| self.now + ttl);
+        let ends = self.expires_at.min(latest);
+        (self.expires_at != StoreTime::ZERO && !ends.is_never()).then_some(ends)
     }
 
     /// Whether the row stays taken for so long that the store's clock must have been ahead when it was written; see the
-    /// [contract](crate::LockStore#clock).
+    /// [contract](super::LockStore#clock).
     pub fn is_excessive(&self) -> bool {
-        is_excessive(self.expires_at_us, self.ttl_us, self.now_us)
+        is_excessive(self.expires_at, self.ttl, self.now)
     }
 
     /// How long ago the lock was acquired last.
     pub fn acquired_ago(&self) -> Duration {
-        span(self.acquired_at_us, self.now_us)
+        self.now.since(self.acquired_at)
     }
 
     /// How long the last holder has held the lock until now, or until it was released or expired.
     pub fn held_for(&self) -> Duration {
-        let until = match (self.released_at_us, self.state()) {
+        let until = match (self.released_at, self.state()) {
             (Some(released), _) => released,
-            (None, LockState::Expired) => self.expires_at_us,
-            (None, _) => self.now_us,
+            (None, LockState::Expired) => self.expires_at,
+            (None, _) => self.now,
         };
-        span(self.acquired_at_us, until)
+        until.since(self.acquired_at)
+    }
+
+    /// The lease of the latest acquisition.
+    pub fn lease(&self) -> Lease {
+        Lease::new(self.fence, self.acquired_at, self.expires_at)
     }
 
     /// The row as the holder who stands in the way of an insert.
     pub fn to_holder(&self) -> Holder {
         Holder {
-            holder: self.holder.clone(),
+            name: self.holder.clone(),
             fence: self.fence,
             held_for: self.held_for(),
             expires_in: self.expires_in(),
@@ -221,64 +231,57 @@ impl LockRow {
 
 /// The lease of an acquisition never lasts longer than the longest TTL that it has asked for; 10 s or a tenth of that TTL,
 /// whichever is more, are allowed for small corrections of the clock.
-pub(crate) fn is_excessive(expires_at_us: i64, ttl_us: i64, now_us: i64) -> bool {
-    const TOLERANCE_US: i64 = 10_000_000;
-    let longest = ttl_us.saturating_add(TOLERANCE_US.max(ttl_us / 10));
-    ttl_us != NEVER_US && expires_at_us.saturating_sub(now_us) > longest
-}
-
-/// The microseconds from one time to another, which may be never.
-fn until(from_us: i64, to_us: i64) -> i64 {
-    if to_us == NEVER_US { NEVER_US } else { to_us.saturating_sub(from_us) }
-}
-
-/// The time from one microsecond to another; zero when the clock went backwards in between.
-fn span(from_us: i64, to_us: i64) -> Duration {
-    Duration::from_micros(u64::try_from(to_us.saturating_sub(from_us)).unwrap_or(0))
+pub(crate) fn is_excessive(expires_at: StoreTime, ttl: Option<Duration>, now: StoreTime) -> bool {
+    const TOLERANCE: Duration = Duration::from_secs(10);
+    ttl.is_some_and(|ttl| expires_at.since(now) > ttl + TOLERANCE.max(ttl / 10))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn row(owned: bool, expires_at_us: i64) -> LockRow {
-        let lease = Lease::new(Fence::new(7), 1_000_000, expires_at_us);
-        let mut row = LockRow::new(LockId::new("job").unwrap(), HolderText::new("me").unwrap(), lease);
+    fn at(micros: i64) -> StoreTime {
+        StoreTime::from_micros(micros)
+    }
+
+    fn row(owned: bool, expires_at: StoreTime) -> LockRow {
+        let lease = Lease::new(Fence::new(7), at(1_000_000), expires_at);
+        let mut row = LockRow::new(LockId::new("job").unwrap(), HolderName::new("me").unwrap(), lease);
         row.owned = owned;
-        row.now_us = 3_000_000;
+        row.now = at(3_000_000);
         row
     }
 
     #[test]
     fn two_columns_say_the_four_states() {
-        assert_eq!(row(true, 3_000_001).state(), LockState::Held);
-        assert_eq!(row(true, 3_000_000).state(), LockState::Expired);
-        assert_eq!(row(false, 3_000_001).state(), LockState::Resting);
-        assert_eq!(row(false, 3_000_000).state(), LockState::Free);
+        assert_eq!(row(true, at(3_000_001)).state(), LockState::Held);
+        assert_eq!(row(true, at(3_000_000)).state(), LockState::Expired);
+        assert_eq!(row(false, at(3_000_001)).state(), LockState::Resting);
+        assert_eq!(row(false, at(3_000_000)).state(), LockState::Free);
     }
 
     #[test]
     fn never_has_no_remaining_time() {
-        assert_eq!(row(true, NEVER_US).expires_in(), None);
-        assert_eq!(row(true, NEVER_US).state(), LockState::Held);
-        assert_eq!(row(true, 2_000_000).expires_in(), Some(Duration::ZERO));
+        assert_eq!(row(true, StoreTime::NEVER).expires_in(), None);
+        assert_eq!(row(true, StoreTime::NEVER).state(), LockState::Held);
+        assert_eq!(row(true, at(2_000_000)).expires_in(), Some(Duration::ZERO));
     }
 
     #[test]
     fn no_more_than_the_ttl_is_shown() {
-        let mut ahead = row(true, 3_000_000 + 60_000_000);
-        ahead.ttl_us = 5_000_000;
+        let mut ahead = row(true, at(3_000_000 + 60_000_000));
+        ahead.ttl = Some(Duration::from_secs(5));
         assert_eq!(ahead.expires_in(), Some(Duration::from_secs(5)));
-        assert_eq!(ahead.ends_at_us(), Some(8_000_000));
-        ahead.ttl_us = NEVER_US;
+        assert_eq!(ahead.ends_at(), Some(at(8_000_000)));
+        ahead.ttl = None;
         assert_eq!(ahead.expires_in(), Some(Duration::from_secs(60)));
     }
 
     #[test]
     fn a_rest_does_not_count_as_work() {
-        let mut resting = row(false, 60_000_000);
-        resting.released_at_us = Some(1_500_000);
+        let mut resting = row(false, at(60_000_000));
+        resting.released_at = Some(at(1_500_000));
         assert_eq!(resting.held_for(), Duration::from_millis(500));
-        assert_eq!(row(true, 2_000_000).held_for(), Duration::from_secs(1));
+        assert_eq!(row(true, at(2_000_000)).held_for(), Duration::from_secs(1));
     }
 }

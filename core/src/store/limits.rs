@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-/// How many requests a store takes at once, and how long one may take: [`LockStore::limits`](crate::LockStore::limits).
+/// How many requests a store takes at once, and how long one may take: [`LockStore::limits`](super::LockStore::limits).
 ///
 /// ```
-/// use db_mutex_core::Limits;
+/// use db_mutex_core::store::Limits;
 ///
 /// let limits = Limits::new().batch(500);
 /// assert_eq!((limits.concurrency, limits.batch), (16, 500));

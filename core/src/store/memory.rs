@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::rules::{self, Outcome, Row};
 use super::{
     DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, PendingDelete,
-    RenewRequest, Renewed, StoreError, StoreErrorKind,
+    RenewRequest, Renewed, StoreError, StoreErrorKind, StoreTime,
 };
 use crate::values::ManualClock;
 
@@ -16,12 +16,11 @@ use crate::values::ManualClock;
 /// Clones share their locks; other processes see nothing of them. With a [`ManualClock`] a test moves its time.
 ///
 /// ```
-/// use std::sync::Arc;
-/// use db_mutex_core::{DbMutex, MemoryStore};
+/// use db_mutex_core::{DbMutex, testing::MemoryStore};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), db_mutex_core::Error> {
-/// let mutex = DbMutex::new(Arc::new(MemoryStore::new()))?;
+/// let mutex = DbMutex::new(MemoryStore::new())?;
 /// let guard = mutex.lock("report").acquire().await?;
 /// assert!(mutex.lock("report").try_acquire().await.unwrap_err().is_held());
 /// guard.release().await
@@ -72,19 +71,23 @@ impl MemoryStore {
     }
 
     /// The table, and the time read *after* the wait for it.
-    fn open(&self) -> (MutexGuard<'_, Table>, i64) {
+    fn open(&self) -> (MutexGuard<'_, Table>, StoreTime) {
         let table = self.table();
-        let now_us = match &self.clock {
-            Some(clock) => clock.now_us(),
-            None => system_now_us(),
+        let now = match &self.clock {
+            Some(clock) => clock.store_time(),
+            None => system_now(),
         };
-        (table, now_us)
+        (table, now)
     }
 
     /// Applies a rule to the row of an id.
-    fn apply<A>(&self, lock_id: &LockId, rule: impl FnOnce(Option<&Row>, i64) -> Outcome<A>) -> Result<A, StoreError> {
-        let (mut table, now_us) = self.open();
-        let outcome = rule(table.rows.get(lock_id), now_us);
+    fn apply<A>(
+        &self,
+        lock_id: &LockId,
+        rule: impl FnOnce(Option<&Row>, StoreTime) -> Outcome<A>,
+    ) -> Result<A, StoreError> {
+        let (mut table, now) = self.open();
+        let outcome = rule(table.rows.get(lock_id), now);
         if let Some(row) = outcome.write {
             if table.locked.contains(lock_id) {
                 return Err(StoreError::new(StoreErrorKind::Busy, "the row is locked; try again"));
@@ -112,11 +115,11 @@ impl Drop for RowLock {
 #[async_trait]
 impl LockStore for MemoryStore {
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
-        self.apply(&request.lock_id, |row, now_us| {
-            let outcome = rules::insert(row, request, now_us);
-            match row.and_then(|row| rules::end_excess(row, now_us)) {
+        self.apply(&request.lock_id, |row, now| {
+            let outcome = rules::insert(row, request, now);
+            match row.and_then(|row| rules::end_excess(row, now)) {
                 Some(shorter) if matches!(outcome.answer, Inserted::Held(_)) => {
-                    Outcome { write: Some(shorter.clone()), ..rules::insert(Some(&shorter), request, now_us) }
+                    Outcome { write: Some(shorter.clone()), ..rules::insert(Some(&shorter), request, now) }
                 }
                 _ => outcome,
             }
@@ -124,28 +127,28 @@ impl LockStore for MemoryStore {
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
-        self.apply(&request.lock_id, |row, now_us| rules::delete(row, request, now_us))
+        self.apply(&request.lock_id, |row, now| rules::delete(row, request, now))
     }
 
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
-        self.apply(&request.lock_id, |row, now_us| rules::renew(row, request, now_us))
+        self.apply(&request.lock_id, |row, now| rules::renew(row, request, now))
     }
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
-        let (mut table, now_us) = self.open();
+        let (mut table, now) = self.open();
         let before = table.rows.len();
-        table.rows.retain(|_, row| !rules::is_purgeable(row, older_than, now_us));
+        table.rows.retain(|_, row| !rules::is_purgeable(row, older_than, now));
         Ok((before - table.rows.len()) as u64)
     }
 
     async fn find(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
-        let (table, now_us) = self.open();
-        Ok(table.rows.get(id).map(|row| row.read(id.clone(), now_us)))
+        let (table, now) = self.open();
+        Ok(table.rows.get(id).map(|row| row.read(id.clone(), now)))
     }
 
     async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
-        let (table, now_us) = self.open();
-        let rows = table.rows.iter().map(|(id, row)| row.read(id.clone(), now_us));
+        let (table, now) = self.open();
+        let rows = table.rows.iter().map(|(id, row)| row.read(id.clone(), now));
         Ok(rows.filter(|row| filter.include_free || row.is_taken()).collect())
     }
 
@@ -155,14 +158,13 @@ impl LockStore for MemoryStore {
 
     fn delete_soon(&self, delete: PendingDelete) -> Result<(), PendingDelete> {
         let request = delete.request();
-        match self.apply(&request.lock_id, |row, now_us| rules::delete(row, request, now_us)) {
+        match self.apply(&request.lock_id, |row, now| rules::delete(row, request, now)) {
             Ok(_) => Ok(()),
             Err(_) => Err(delete),
         }
     }
 }
 
-fn system_now_us() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX)
+fn system_now() -> StoreTime {
+    StoreTime::ZERO + SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! The contract between the mutex and a database: requests, answers, errors, and the rules that connect them.
 //!
-//! Architecture invariant: nothing in here depends on what is built on it, only on [`values`](crate::values).
+//! Architecture invariant: nothing in here depends on what is built on it, only on the values.
 
 mod answer;
 mod error;
@@ -17,7 +17,9 @@ use std::time::Duration;
 
 pub use async_trait::async_trait;
 
-pub use crate::values::{Fence, HolderText, LockId, NEVER_US, OwnerToken, Ttl};
+pub use crate::values::{
+    Fence, HolderName, LockId, OwnerToken, StoreTime, Ttl, duration_from_micros, duration_to_micros,
+};
 pub use answer::{Deleted, Holder, Inserted, Lease, LockRow, LockState, Renewed};
 pub use error::{StoreError, StoreErrorKind};
 pub use in_flight::{InFlight, InFlightInserts};
@@ -31,8 +33,8 @@ pub use request::{DeleteBy, DeleteRequest, InsertRequest, ListFilter, RenewReque
 /// This is the implementors' side; users hold a [`DbMutex`](crate::DbMutex). Six methods are required and are enough for
 /// a correct store. The others have a correct default, which a store can replace with a faster one.
 ///
-/// The semantics are stated a second time, as code, in [`rules`](crate::rules): pure functions that
-/// [`MemoryStore`](crate::MemoryStore) consists of.
+/// The semantics are stated a second time, as code, in [`rules`](rules): pure functions that
+/// [`MemoryStore`](MemoryStore) consists of.
 ///
 /// # Contract
 ///
@@ -81,7 +83,7 @@ pub use request::{DeleteBy, DeleteRequest, InsertRequest, ListFilter, RenewReque
 /// - "Held" and "not held" are answers. A store that cannot determine the outcome returns an error, and an error is never
 ///   reported as "held" or "not held".
 /// - **E1** No insert, renew or delete ever waits for a row. If another transaction has the row locked, or has inserted it and
-///   not committed yet, the request MUST fail at once with [`StoreErrorKind::Busy`](crate::StoreErrorKind::Busy), and have
+///   not committed yet, the request MUST fail at once with [`StoreErrorKind::Busy`](StoreErrorKind::Busy), and have
 ///   changed nothing. The caller repeats it a little later; the store does not. ([`find`](Self::find) and
 ///   [`list`](Self::list) read without locks.)
 /// - After an error the request may have taken effect or not, but never in part.
@@ -135,7 +137,7 @@ pub trait LockStore: Debug + Send + Sync + 'static {
     /// - **insert 1** A free id MUST be granted: absent, released, or expired.
     /// - **insert 2** A taken id MUST be refused to every other owner, and the refusal MUST change nothing.
     /// - **insert 3** The refusal MUST name the holder, by the whole text that it gave, and the time that is left.
-    /// - **insert 4** The lease MUST end `ttl` after it was granted, and not at all with [`Ttl::NEVER`](crate::Ttl::NEVER).
+    /// - **insert 4** The lease MUST end `ttl` after it was granted, and not at all with [`Ttl::NEVER`](Ttl::NEVER).
     /// - **insert 5** The owner that the row names, asking again, MUST get its own lease back: the same fencing token and
     ///   acquisition time, and an end no earlier than before and than `ttl` from now. So a request whose reply was lost can
     ///   be repeated. That holds also when the lease has ended meanwhile, as long as no one else was granted the lock.
@@ -152,7 +154,7 @@ pub trait LockStore: Debug + Send + Sync + 'static {
     ///   other token is.
     /// - **delete 3** The id MUST be free at once, with nothing left in the future (`expires_at` is zero), or, with
     ///   `hold_at_least`, rest without an owner until that long after the acquisition.
-    /// - **delete 4** [`DeleteBy::Fence`](crate::DeleteBy::Fence) MUST end the acquisition with that fencing token whoever
+    /// - **delete 4** [`DeleteBy::Fence`](DeleteBy::Fence) MUST end the acquisition with that fencing token whoever
     ///   holds it, and its rest too, and MUST leave every other acquisition alone: repeated, it is answered
     ///   [`Deleted::Already`] or [`Deleted::NotHeld`].
     /// - **delete 5** The row MUST stay, and record who held the lock last, and for how long, until it is purged.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Fence, HolderText, LockId, OwnerToken, Ttl};
+use super::{Fence, HolderName, LockId, OwnerToken, Ttl};
 
-/// Asks for a lock: [`LockStore::insert_if_absent`](crate::LockStore::insert_if_absent).
+/// Asks for a lock: [`LockStore::insert_if_absent`](super::LockStore::insert_if_absent).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct InsertRequest {
@@ -15,17 +15,17 @@ pub struct InsertRequest {
     /// How long the lease shall last.
     pub ttl: Ttl,
     /// Who that is, for people.
-    pub holder: HolderText,
+    pub holder: HolderName,
 }
 
 impl InsertRequest {
     /// Asks for `lock_id` in the name of `owner`.
-    pub fn new(lock_id: LockId, owner: OwnerToken, ttl: Ttl, holder: HolderText) -> Self {
+    pub fn new(lock_id: LockId, owner: OwnerToken, ttl: Ttl, holder: HolderName) -> Self {
         Self { lock_id, owner, ttl, holder }
     }
 }
 
-/// A request for more time: [`LockStore::renew`](crate::LockStore::renew).
+/// A request for more time: [`LockStore::renew`](super::LockStore::renew).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RenewRequest {
@@ -44,7 +44,7 @@ impl RenewRequest {
     }
 }
 
-/// A request to release a lock: [`LockStore::delete`](crate::LockStore::delete).
+/// A request to release a lock: [`LockStore::delete`](super::LockStore::delete).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DeleteRequest {
@@ -92,7 +92,7 @@ impl DeleteRequest {
     }
 }
 
-/// Chooses what [`LockStore::list`](crate::LockStore::list) answers.
+/// Chooses what [`LockStore::list`](super::LockStore::list) answers.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct ListFilter {

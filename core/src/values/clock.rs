@@ -1,15 +1,52 @@
 use std::fmt;
+use std::ops::Add;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-/// The client's clock: how much time has passed since a fixed moment.
+use super::StoreTime;
+
+/// A time by the client's clock: how long ago a fixed moment was. It never goes backwards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientTime(Duration);
+
+impl ClientTime {
+    /// The fixed moment.
+    pub const ZERO: ClientTime = ClientTime(Duration::ZERO);
+
+    /// The time at which that much had passed since the fixed moment.
+    pub const fn after(duration: Duration) -> Self {
+        Self(duration)
+    }
+
+    /// The time that has passed since `earlier`; zero if that is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The time `duration` before, or the fixed moment if that is later.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration))
+    }
+}
+
+impl Add<Duration> for ClientTime {
+    type Output = Self;
+
+    /// The time `duration` later, or the last representable time.
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+}
+
+/// The client's clock.
 ///
-/// It only counts leases down; whether a lease has expired for others is decided by the store's clock alone. It never
-/// goes backwards, and it should go on while the machine is suspended.
+/// It only counts leases down; whether a lease has expired for others is decided by the store's clock alone. It should
+/// keep running while the machine is suspended.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The time since a moment that stays the same for the life of the process.
-    fn elapsed(&self) -> Duration;
+    /// The time now. It never goes backwards within a process.
+    fn now(&self) -> ClientTime;
 }
 
 /// The operating system's monotonic clock.
@@ -21,21 +58,21 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn elapsed(&self) -> Duration {
+    fn now(&self) -> ClientTime {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+        ClientTime(Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0)))
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn elapsed(&self) -> Duration {
+    fn now(&self) -> ClientTime {
         static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-        START.get_or_init(std::time::Instant::now).elapsed()
+        ClientTime(START.get_or_init(std::time::Instant::now).elapsed())
     }
 }
 
 /// A clock for tests, which stands still until it is told to move. Clones are the same clock.
 ///
-/// Given both to [`MemoryStore::with_clock`](crate::MemoryStore::with_clock) and to
+/// Given both to [`MemoryStore::with_clock`](crate::testing::MemoryStore::with_clock) and to
 /// [`DbMutexBuilder::clock`](crate::DbMutexBuilder::clock), it lets a test see half an hour pass at once.
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<AtomicI64>);
@@ -59,9 +96,9 @@ impl ManualClock {
         self.0.fetch_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 
-    /// The time in microseconds since 1970, UTC.
-    pub fn now_us(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+    /// The time as the clock of a store.
+    pub fn store_time(&self) -> StoreTime {
+        StoreTime::from_micros(self.0.load(Ordering::SeqCst))
     }
 }
 
@@ -72,8 +109,8 @@ impl Default for ManualClock {
 }
 
 impl Clock for ManualClock {
-    fn elapsed(&self) -> Duration {
-        Duration::from_micros(u64::try_from(self.now_us()).unwrap_or(0))
+    fn now(&self) -> ClientTime {
+        ClientTime(self.store_time().since(StoreTime::ZERO))
     }
 }
 
@@ -83,15 +120,15 @@ mod tests {
 
     #[test]
     fn system_clock_never_goes_back() {
-        let first = SystemClock.elapsed();
-        assert!(SystemClock.elapsed() >= first);
+        let first = SystemClock.now();
+        assert!(SystemClock.now() >= first);
     }
 
     #[test]
     fn clones_of_a_manual_clock_move_together() {
         let clock = ManualClock::new();
-        let before = clock.elapsed();
+        let before = clock.now();
         clock.clone().advance(Duration::from_secs(60));
-        assert_eq!(clock.elapsed() - before, Duration::from_secs(60));
+        assert_eq!(clock.now().since(before), Duration::from_secs(60));
     }
 }

@@ -7,7 +7,7 @@ use thiserror::Error as ThisError;
 #[non_exhaustive]
 pub enum Invalid {
     /// A lock id.
-    #[error("lock id {id:?} is not valid: {reason}")]
+    #[error("invalid lock id {id:?}: {reason}")]
     LockId {
         /// The id, cut to its first 40 characters.
         id: String,
@@ -22,13 +22,13 @@ pub enum Invalid {
         /// What is wrong.
         reason: String,
     },
-    /// The text about the holder.
-    #[error("holder text is not valid: {reason}")]
-    HolderText {
+    /// The name of a holder.
+    #[error("invalid holder name: {reason}")]
+    HolderName {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// A "hold at least".
+    /// A duration for `hold_at_least`.
     #[error("hold-at-least {hold_at_least:?} is longer than the ttl {ttl}; make it shorter, or the ttl longer")]
     HoldAtLeast {
         /// The value.
@@ -47,13 +47,13 @@ pub enum Invalid {
         reason: String,
     },
     /// A URL. The URL itself is not repeated, for it may have a password in it.
-    #[error("database url is not valid: {reason}")]
+    #[error("invalid database url: {reason}")]
     Url {
         /// What is wrong, and what to do.
         reason: String,
     },
     /// The name of a table.
-    #[error("table name {name:?} is not valid: {reason}")]
+    #[error("invalid table name {name:?}: {reason}")]
     Table {
         /// The name.
         name: String,

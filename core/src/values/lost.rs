@@ -10,9 +10,9 @@ pub enum LostReason {
     StoreUnreachable,
     /// Another owner has the lock.
     TakenOver,
-    /// Somebody has released it by force.
+    /// It was released by force, or through another guard with the same owner token.
     ReleasedByForce,
-    /// It was held as long as it may be at most.
+    /// It was held for as long as [`Lock::hold_at_most`](crate::Lock::hold_at_most) allows.
     HeldTooLong,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for LostReason {
             Self::Expired => "its lease expired",
             Self::StoreUnreachable => "its lease could not be renewed",
             Self::TakenOver => "another holder has taken it over",
-            Self::ReleasedByForce => "it was released by force",
+            Self::ReleasedByForce => "it was released by force, or elsewhere",
             Self::HeldTooLong => "it was held as long as it may be",
         })
     }

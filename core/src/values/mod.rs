@@ -2,7 +2,7 @@
 
 mod clock;
 mod fence;
-mod holder;
+mod holder_name;
 mod id;
 mod invalid;
 mod lost;
@@ -12,14 +12,14 @@ mod time;
 mod ttl;
 mod wait;
 
-pub use clock::{Clock, ManualClock, SystemClock};
+pub use clock::{ClientTime, Clock, ManualClock, SystemClock};
 pub use fence::Fence;
-pub use holder::HolderText;
+pub use holder_name::HolderName;
 pub use id::LockId;
 pub use invalid::Invalid;
 pub use lost::LostReason;
 pub use owner::OwnerToken;
 pub use table::TableName;
-pub use time::NEVER_US;
+pub use time::{StoreTime, duration_from_micros, duration_to_micros};
 pub use ttl::Ttl;
 pub use wait::WaitLimit;

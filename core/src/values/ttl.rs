@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Invalid, NEVER_US};
+use super::{Invalid, duration_to_micros};
 
 /// How long a lease lasts without being renewed: 100 ms to 365 days, or for ever.
 ///
@@ -52,22 +52,13 @@ impl Ttl {
     }
 
     /// A TTL as a store has recorded it, brought within the bounds.
-    pub(crate) fn from_us(ttl_us: i64) -> Self {
-        match u64::try_from(ttl_us) {
-            _ if ttl_us == NEVER_US => Self::NEVER,
-            Ok(us) => Self(Some(Duration::from_micros(us).clamp(Self::MIN, Self::MAX))),
-            Err(_) => Self::SHORTEST,
-        }
+    pub(crate) fn recorded(ttl: Option<Duration>) -> Self {
+        Self(ttl.map(|ttl| ttl.clamp(Self::MIN, Self::MAX)))
     }
 
-    /// The duration in whole microseconds; [`NEVER_US`](crate::NEVER_US) when the lease never expires.
-    pub fn to_us(self) -> i64 {
-        self.as_micros().unwrap_or(NEVER_US)
-    }
-
-    /// The duration in whole microseconds, or `None` when the lease never expires: what a store adds to its clock.
-    pub fn as_micros(self) -> Option<i64> {
-        self.0.map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX))
+    /// The duration in whole microseconds; `i64::MAX` if the lease never expires.
+    pub fn to_micros(self) -> i64 {
+        duration_to_micros(self.0)
     }
 }
 
@@ -114,8 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn never_has_no_micros() {
-        assert_eq!(Ttl::NEVER.as_micros(), None);
-        assert_eq!(Ttl::DEFAULT.as_micros(), Some(1_800_000_000));
+    fn never_is_the_greatest_number() {
+        assert_eq!(Ttl::NEVER.to_micros(), i64::MAX);
+        assert_eq!(Ttl::DEFAULT.to_micros(), 1_800_000_000);
     }
 }

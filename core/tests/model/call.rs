@@ -1,13 +1,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use db_mutex_core::rules::Row;
-use db_mutex_core::{
-    DeleteRequest, Deleted, Fence, HolderText, InsertRequest, Inserted, LockId, NEVER_US, OwnerToken, RenewRequest,
-    Renewed,
+use db_mutex_core::store::{
+    DeleteRequest, Deleted, Fence, HolderName, InsertRequest, Inserted, LockId, OwnerToken, RenewRequest, Renewed,
 };
 
 use super::course::Request;
+use super::micros::{NEVER_US, Row};
 
 /// A request as a store gets it.
 #[derive(Debug, Clone)]
@@ -31,12 +30,12 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) lock_id: LockId,
-    holder: HolderText,
+    holder: HolderName,
 }
 
 impl Caller {
     pub(crate) fn new(lock_id: &str) -> Self {
-        Self { lock_id: LockId::new(lock_id).unwrap(), holder: HolderText::new("model").unwrap() }
+        Self { lock_id: LockId::new(lock_id).unwrap(), holder: HolderName::new("model").unwrap() }
     }
 
     /// The call of a request; `None` for a forced release of an id that had no row. `fences` is what the reads have shown.

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
-use db_mutex_core::rules::Row;
-use db_mutex_core::{DeleteBy, DeleteRequest, Deleted, Inserted, LockId, NEVER_US, Renewed, Ttl};
+use db_mutex_core::store::{DeleteBy, DeleteRequest, Deleted, Inserted, LockId, Renewed, StoreTime, Ttl};
 
 use crate::call::token;
 use crate::course::Request;
 use crate::events::{Event, Events};
+use crate::micros::{NEVER_US, Row};
 use crate::promise::{Begun, Promise, Time};
 
 /// The rule that was broken.
@@ -188,7 +188,7 @@ impl Checks {
         }
         self.highest_fence = after.fence;
         self.acquisitions += 1;
-        self.state = State::Held { owner, fence: after.fence, longest_us: ttl.to_us() };
+        self.state = State::Held { owner, fence: after.fence, longest_us: ttl.to_micros() };
         self.promises.retain(|promise| promise.owner == Some(owner));
         self.believe(owner, begun.sent, ttl);
     }
@@ -207,7 +207,7 @@ impl Checks {
     }
 
     fn prolonged(&mut self, owner: usize, ttl: Ttl, before: &Row, after: &Row, begun: Begun) {
-        let asked_us = begun.clock_us.saturating_add(ttl.to_us());
+        let asked_us = begun.clock_us.saturating_add(ttl.to_micros());
         if after.expires_at_us < before.expires_at_us.max(asked_us) {
             self.violated(Kind::Shortened, format!("the lease of {owner} became shorter"));
         }
@@ -216,7 +216,7 @@ impl Checks {
         }
         match &mut self.state {
             State::Held { owner: held_by, longest_us, .. } if *held_by == owner => {
-                *longest_us = (*longest_us).max(ttl.to_us());
+                *longest_us = (*longest_us).max(ttl.to_micros());
             }
             _ => self.violated(Kind::Store, format!("{owner} has a lease that it was not granted")),
         }
@@ -280,7 +280,7 @@ impl Checks {
     pub(crate) fn check_row(&mut self, lock_id: &LockId, row: Option<&Row>, now: Time) {
         self.promises.retain(|promise| promise.holds(now));
         if let Some(row) = row {
-            let left = row.read(lock_id.clone(), now.clock_us).expires_in();
+            let left = row.read(lock_id.clone(), StoreTime::from_micros(now.clock_us)).expires_in();
             self.shown(left.map_or(NEVER_US, |left| i64::try_from(left.as_micros()).unwrap()));
         }
         let over =

@@ -38,6 +38,7 @@ mod deadline;
 mod events;
 mod exceptions;
 mod memory;
+mod micros;
 mod mistakes;
 mod promise;
 #[path = "../simulation/random.rs"]
@@ -47,9 +48,14 @@ mod semantics;
 mod stored;
 mod world;
 
+/// Where `deadline` finds the client's time.
+mod values {
+    pub(crate) use db_mutex_core::testing::ClientTime;
+}
+
 // For `deadline`.
 use db_mutex_core::Ttl;
-use db_mutex_core::{ManualClock, MemoryStore};
+use db_mutex_core::testing::{ManualClock, MemoryStore};
 use tokio::runtime::Runtime;
 
 use checks::Beyond;

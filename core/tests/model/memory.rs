@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use db_mutex_core::rules::Row;
-use db_mutex_core::{LockId, ManualClock, MemoryStore};
+use db_mutex_core::LockId;
+use db_mutex_core::testing::{ManualClock, MemoryStore};
 use tokio::runtime::Runtime;
 
 use crate::call::{Answer, Call, Caller};
+use crate::micros::Row;
 use crate::semantics::Semantics;
 use crate::stored::{StoreClock, Stored};
 
@@ -14,7 +15,7 @@ impl StoreClock for ManualClock {
     }
 
     fn now_us(&self) -> i64 {
-        ManualClock::now_us(self)
+        self.store_time().as_micros()
     }
 
     fn moves(&mut self, _lock_id: &LockId, by_us: i64, _row: &mut Option<Row>) {

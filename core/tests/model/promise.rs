@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use db_mutex_core::Ttl;
+use db_mutex_core::testing::ClientTime;
 
 use crate::deadline::Deadline;
 
@@ -16,8 +17,8 @@ pub(crate) struct Time {
 }
 
 impl Time {
-    pub(crate) fn real(self) -> Duration {
-        Duration::from_micros(u64::try_from(self.real_us).unwrap())
+    pub(crate) fn real(self) -> ClientTime {
+        ClientTime::after(Duration::from_micros(u64::try_from(self.real_us).unwrap()))
     }
 }
 
@@ -45,9 +46,9 @@ impl Promise {
     /// That of a positive answer to a request which was sent then, by the rule of core's guards.
     pub(crate) fn of_lease(owner: usize, sent: Time, ttl: Ttl) -> Self {
         let until = Deadline::counted_from(sent.real(), ttl);
-        let margin_us = match (ttl.as_micros(), until.remaining(sent.real())) {
-            (Some(ttl_us), Some(valid)) => ttl_us - i64::try_from(valid.as_micros()).unwrap(),
-            _ => i64::MAX,
+        let margin_us = match until.remaining(sent.real()) {
+            Some(valid) => ttl.to_micros() - i64::try_from(valid.as_micros()).unwrap(),
+            None => i64::MAX,
         };
         Self { owner: Some(owner), until, margin_us, forward_us: sent.forward_us }
     }

@@ -1,7 +1,7 @@
-use db_mutex_core::rules::{self, Row};
-use db_mutex_core::{DeleteBy, DeleteRequest, Deleted, Fence, Inserted, Ttl};
+use db_mutex_core::store::{DeleteBy, DeleteRequest, Deleted, Fence, InsertRequest, Inserted, Ttl};
 
 use crate::call::{Answer, Call};
+use crate::micros::{Row, rules};
 
 /// What a course runs on: one row, and the statements that change it.
 pub(crate) trait Semantics {
@@ -71,17 +71,17 @@ impl Rules {
 
     /// Makes the mistake of the variant in a lease that was prolonged.
     fn prolonged(&self, before: &Row, after: &mut Row, ttl: Ttl, clock_us: i64, shortens: Variant) {
-        let end_us = clock_us.saturating_add(ttl.to_us());
+        let end_us = clock_us.saturating_add(ttl.to_micros());
         match self.variant {
-            Variant::LastTtl => after.ttl_us = ttl.to_us(),
-            Variant::DecidingTtl if end_us >= before.expires_at_us => after.ttl_us = ttl.to_us(),
+            Variant::LastTtl => after.ttl_us = ttl.to_micros(),
+            Variant::DecidingTtl if end_us >= before.expires_at_us => after.ttl_us = ttl.to_micros(),
             Variant::DecidingTtl => after.ttl_us = before.ttl_us,
             variant if variant == shortens => after.expires_at_us = end_us,
             _ => {}
         }
     }
 
-    fn insert(&self, call: &db_mutex_core::InsertRequest, clock_us: i64) -> (Inserted, Option<Row>) {
+    fn insert(&self, call: &InsertRequest, clock_us: i64) -> (Inserted, Option<Row>) {
         let outcome = rules::insert(self.row.as_ref(), call, clock_us);
         let mut write = outcome.write;
         if let (Some(before), Some(after)) = (&self.row, &mut write) {

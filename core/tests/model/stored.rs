@@ -1,10 +1,11 @@
 use std::fmt::Debug;
 
-use db_mutex_core::rules::{self, Outcome, Row};
-use db_mutex_core::{Inserted, LockId, LockRow, LockStore, Renewed};
+use db_mutex_core::store::{Inserted, LockId, LockRow, LockStore, Renewed};
 use tokio::runtime::Runtime;
 
 use super::call::{Answer, Call};
+use super::micros::Row;
+use super::micros::rules::{self, Outcome};
 
 /// The clock of a store under test.
 pub(crate) trait StoreClock {
@@ -115,14 +116,14 @@ fn same_answer(one: &Answer, two: &Answer) -> bool {
 fn same_row(found: Option<&LockRow>, row: Option<&Row>) -> bool {
     match (found, row) {
         (Some(found), Some(row)) => {
-            let by_rules = row.read(found.lock_id.clone(), found.now_us);
+            let by_rules = row.read(found.lock_id.clone(), found.now);
             found.owned == by_rules.owned
                 && found.fence == by_rules.fence
                 && found.holder == by_rules.holder
-                && found.acquired_at_us == by_rules.acquired_at_us
-                && found.released_at_us == by_rules.released_at_us
-                && found.expires_at_us == by_rules.expires_at_us
-                && found.ttl_us == by_rules.ttl_us
+                && found.acquired_at == by_rules.acquired_at
+                && found.released_at == by_rules.released_at
+                && found.expires_at == by_rules.expires_at
+                && found.ttl == by_rules.ttl
         }
         (None, None) => true,
         _ => false,

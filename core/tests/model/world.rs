@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use db_mutex_core::rules;
-use db_mutex_core::{Fence, Inserted, NEVER_US, Ttl};
+use db_mutex_core::store::{Fence, Inserted, Ttl};
 
 use crate::call::{Answer, Call, Caller, describe, seconds};
 use crate::checks::{Beyond, Checks, Kind};
 use crate::course::{Course, Request, Step};
 use crate::events::{Event, Events};
+use crate::micros::{NEVER_US, rules};
 use crate::promise::{Begun, Time};
 use crate::semantics::Semantics;
 

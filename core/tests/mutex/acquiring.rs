@@ -13,11 +13,11 @@ async fn held_tells_by_whom_and_for_how_long() {
     store.clock.advance(10 * SECOND);
     let error = store.mutex().lock("job").acquire().await.unwrap_err();
     let text = error.to_string();
-    let Error::Held { lock_id, holder, expires_in } = error else { panic!("{text}") };
+    let Error::Held { lock_id, holder } = error else { panic!("{text}") };
     assert_eq!(lock_id, LockId::new("job").unwrap());
-    assert!(holder.holder.as_str().ends_with(": May"), "{holder}");
+    assert!(holder.name.as_str().ends_with(": May"), "{holder}");
     assert_eq!(holder.held_for, 10 * SECOND);
-    assert_eq!(expires_in, Some(50 * SECOND));
+    assert_eq!(holder.expires_in, Some(50 * SECOND));
     assert!(text.contains("`job`") && text.contains("50s"), "{text}");
 }
 

@@ -47,7 +47,7 @@ async fn an_expired_row_that_stays_locked_is_its_holders() {
     assert!(mutex.lock("job").acquire().await.unwrap_err().is_held());
     drop(row);
     mutex.lock("job").acquire().await.unwrap().release().await.unwrap();
-    assert!(holder.release().await.unwrap_err().is_timed_out());
+    assert!(holder.release().await.unwrap_err().is_lost());
 }
 
 #[tokio::test(start_paused = true)]

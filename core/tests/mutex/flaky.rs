@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use db_mutex_core::{
-    DbMutex, DbMutexBuilder, DeleteRequest, Deleted, InsertRequest, Inserted, ListFilter, LockId, LockRow, LockStore,
-    ManualClock, MemoryStore, RenewRequest, Renewed, RowLock, StoreError, StoreErrorKind, async_trait,
+use db_mutex_core::admin::{ListFilter, LockRow};
+use db_mutex_core::store::{
+    DeleteRequest, Deleted, InsertRequest, Inserted, LockStore, RenewRequest, Renewed, async_trait,
 };
+use db_mutex_core::testing::{ManualClock, MemoryStore, RowLock};
+use db_mutex_core::{DbMutex, DbMutexBuilder, LockId, StoreError, StoreErrorKind};
 
 /// What happens to one request.
 #[derive(Debug, Clone, Copy)]

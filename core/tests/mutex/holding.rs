@@ -69,7 +69,7 @@ async fn an_extension_whose_reply_is_lost_changes_nothing_for_the_guard() {
 #[tokio::test]
 async fn resuming_without_a_ttl_leaves_the_lease_as_it_is() {
     let store = Flaky::new();
-    let token = store.mutex().lock("job").ttl(10 * SECOND).acquire().await.unwrap().into_token();
+    let token = store.mutex().lock("job").ttl(10 * SECOND).acquire().await.unwrap().into_owner_token();
     store.clock.advance(4 * SECOND);
     let mutex = DbMutex::builder(Arc::new(store.clone())).clock(store.clock.clone()).build().unwrap();
     assert_eq!(mutex.ttl(), Ttl::DEFAULT);
@@ -78,13 +78,13 @@ async fn resuming_without_a_ttl_leaves_the_lease_as_it_is() {
     assert_eq!(resumed.remaining(), Some(Duration::from_millis(5_700)));
     store.clock.advance(6 * SECOND);
     assert!(!store.is_taken("job").await, "the lease was extended by a default");
-    assert!(resumed.release().await.unwrap_err().is_timed_out());
+    assert!(resumed.release().await.unwrap_err().is_lost());
 }
 
 #[tokio::test]
 async fn a_resumed_lease_that_never_expires_stays_so() {
     let store = Flaky::new();
-    let token = store.mutex().lock("job").ttl(Ttl::NEVER).acquire().await.unwrap().into_token();
+    let token = store.mutex().lock("job").ttl(Ttl::NEVER).acquire().await.unwrap().into_owner_token();
     let mutex = DbMutex::builder(Arc::new(store.clone())).clock(store.clock.clone()).build().unwrap();
     assert_eq!(mutex.lock("job").resume(token).await.unwrap().remaining(), None);
 }
@@ -94,9 +94,9 @@ async fn extending_a_lost_lease_says_so_and_ends_the_guard() {
     let store = Flaky::new();
     let guard = store.mutex().lock("job").acquire().await.unwrap();
     assert!(store.mutex().force_release("job").await.unwrap());
-    assert!(guard.extend(60 * SECOND).await.unwrap_err().is_timed_out());
+    assert!(guard.extend(60 * SECOND).await.unwrap_err().is_lost());
     assert!(!guard.is_valid());
-    assert!(guard.release().await.unwrap_err().is_timed_out());
+    assert!(guard.release().await.unwrap_err().is_lost());
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn releasing_tells_whether_the_lock_was_kept() {
     store.clock.advance(61 * SECOND);
     let successor = mutex.lock("job").acquire().await.unwrap();
     assert!(successor.fence() > stale.fence());
-    assert!(stale.release().await.unwrap_err().is_timed_out());
+    assert!(stale.release().await.unwrap_err().is_lost());
     assert!(store.is_taken("job").await, "the successor's lock was touched");
     successor.release().await.unwrap();
 }
@@ -145,7 +145,7 @@ async fn a_fast_job_leaves_its_lock_resting() {
 async fn debug_shows_no_owner() {
     let store = Flaky::new();
     let guard = store.mutex().lock("job").acquire().await.unwrap();
-    assert!(!format!("{guard:?}").contains(&guard.owner().to_hex()));
+    assert!(!format!("{guard:?}").contains(&guard.owner_token().to_hex()));
     assert!(format!("{guard:?}").contains("job"));
 }
 
@@ -155,7 +155,7 @@ async fn a_guard_can_be_handed_over() {
     let guard = store.mutex().lock("job").acquire().await.unwrap();
     let fence = guard.fence();
     store.clock.advance(50 * SECOND);
-    let token = guard.into_token();
+    let token = guard.into_owner_token();
     assert!(store.is_taken("job").await, "handing over released the lock");
 
     // Elsewhere, with another mutex.
@@ -164,5 +164,5 @@ async fn a_guard_can_be_handed_over() {
     assert_eq!(there.remaining(), Some(57 * SECOND));
     there.release().await.unwrap();
     assert!(!store.is_taken("job").await);
-    assert!(store.mutex().lock("job").resume(token).await.unwrap_err().is_timed_out());
+    assert!(store.mutex().lock("job").resume(token).await.unwrap_err().is_lost());
 }

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use db_mutex_core::{Error, LostReason, OnLost};
+use db_mutex_core::{LostReason, OnLost, RunError};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::flaky::{Fault, Flaky};
@@ -30,7 +30,7 @@ async fn a_lease_is_renewed_for_as_long_as_its_guard_lives() {
 async fn a_lock_that_is_not_kept_alive_is_lost_at_its_deadline() {
     let store = Flaky::on_tokio_time();
     let guard = store.mutex().lock("job").ttl(TEN).acquire().await.unwrap();
-    let token = guard.lost_token();
+    let token = guard.cancel_token();
     let begun = Instant::now();
     assert_eq!(guard.lost().await, LostReason::Expired);
     assert!(begun.elapsed() <= TEN - SECOND / 2 + SECOND / 50, "{:?}", begun.elapsed());
@@ -55,7 +55,7 @@ async fn the_loss_is_told_in_time_while_an_attempt_hangs() {
     for fault in [Fault::ReplyNever, Fault::Fails] {
         let store = Flaky::on_tokio_time();
         let guard = store.mutex().lock("job").ttl(TEN).keep_alive(true).acquire().await.unwrap();
-        let token = guard.lost_token();
+        let token = guard.cancel_token();
         // `ReplyNever` does what it is asked: only the holder does not hear of it.
         store.next(vec![fault; 1_000]);
         let begun = Instant::now();
@@ -73,7 +73,7 @@ async fn a_loss_tells_its_reason() {
     let guard = lock.acquire().await.unwrap();
     store.mutex().force_release("job").await.unwrap();
     assert_eq!(timeout(TEN / 2, guard.lost()).await, Ok(LostReason::ReleasedByForce));
-    assert!(guard.extend(TEN).await.unwrap_err().is_timed_out());
+    assert!(guard.extend(TEN).await.unwrap_err().is_lost());
 
     let guard = lock.acquire().await.unwrap();
     store.mutex().force_release("job").await.unwrap();
@@ -100,12 +100,12 @@ async fn a_job_that_hangs_is_not_kept_alive_for_ever() {
 async fn the_end_is_announced() {
     let store = Flaky::on_tokio_time();
     let guard = store.mutex().lock("job").ttl(TEN).acquire().await.unwrap();
-    guard.on_expiring(3 * SECOND).await;
+    guard.until_expiring(3 * SECOND).await;
     let left = guard.remaining().unwrap();
     assert!(left <= 3 * SECOND && left > 2 * SECOND, "{left:?}");
 
     let kept = store.mutex().lock("kept").ttl(TEN).keep_alive(true).acquire().await.unwrap();
-    assert!(timeout(10 * TEN, kept.on_expiring(3 * SECOND)).await.is_err(), "it is renewed before");
+    assert!(timeout(10 * TEN, kept.until_expiring(3 * SECOND)).await.is_err(), "it is renewed before");
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,7 +119,7 @@ async fn enough_time_is_ensured_or_it_is_an_error() {
     store.next([Fault::Fails]);
     assert!(guard.ensure(300 * SECOND).await.unwrap_err().is_transient());
     store.mutex().force_release("job").await.unwrap();
-    assert!(guard.ensure(300 * SECOND).await.unwrap_err().is_timed_out());
+    assert!(guard.ensure(300 * SECOND).await.unwrap_err().is_lost());
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +130,7 @@ async fn a_body_may_be_dropped_when_the_lock_is_lost() {
     let begun = Instant::now();
     let outcome: Result<(), _> = lock.run(async |_| std::future::pending().await).await;
     match outcome.unwrap_err() {
-        Error::Lost { reason, .. } => assert_eq!(reason, LostReason::Expired),
+        RunError::Lost { reason, output: None, .. } => assert_eq!(reason, LostReason::Expired),
         error => panic!("{error}"),
     }
     assert!(begun.elapsed() < TEN);

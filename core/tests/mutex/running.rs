@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use db_mutex_core::Error;
+use db_mutex_core::RunError;
 
 use crate::flaky::{Fault, Flaky};
 
@@ -38,7 +38,7 @@ async fn a_lease_that_ended_before_the_body_loses_no_work() {
         "the work of an hour"
     });
     match outcome.await.unwrap_err() {
-        Error::TimedOut { output, .. } => assert_eq!(output, "the work of an hour"),
+        RunError::Lost { output, .. } => assert_eq!(output, Some("the work of an hour")),
         error => panic!("{error}"),
     }
 }
@@ -68,7 +68,7 @@ async fn an_error_of_the_body_is_not_hidden_by_the_end_of_the_lease() {
         Err::<(), _>("the body's own")
     });
     match outcome.await.unwrap_err() {
-        Error::TimedOut { output, .. } => assert_eq!(output, Err("the body's own")),
+        RunError::Lost { output, .. } => assert_eq!(output, Some(Err("the body's own"))),
         error => panic!("{error}"),
     }
 }
@@ -77,7 +77,7 @@ async fn an_error_of_the_body_is_not_hidden_by_the_end_of_the_lease() {
 async fn a_lock_taken_away_by_force_is_told() {
     let store = Flaky::new();
     let outcome = store.mutex().run("job", async |_| store.mutex().force_release("job").await.unwrap()).await;
-    assert!(outcome.unwrap_err().is_timed_out());
+    assert!(outcome.unwrap_err().is_lost());
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use db_mutex_core::{DeleteRequest, Deleted, LockStore};
+use db_mutex_core::store::{DeleteRequest, Deleted, LockStore};
 
 use crate::flaky::{Fault, Flaky};
 
@@ -14,8 +14,8 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn resuming_with_a_short_ttl_leaves_the_lease_long() {
     let store = Flaky::new();
     let parent = store.mutex().lock("job").ttl(1800 * SECOND).acquire().await.unwrap();
-    let child = store.mutex().lock("job").ttl(SECOND).resume(*parent.owner()).await.unwrap();
-    let _ = child.into_token();
+    let child = store.mutex().lock("job").ttl(SECOND).resume(*parent.owner_token()).await.unwrap();
+    let _ = child.into_owner_token();
 
     store.clock.advance(2 * SECOND);
     assert!(parent.is_valid());
@@ -28,7 +28,7 @@ async fn resuming_with_a_short_ttl_leaves_the_lease_long() {
 async fn a_shorter_renewal_leaves_the_extension_of_another_guard() {
     let store = Flaky::new();
     let parent = store.mutex().lock("job").ttl(2 * SECOND).acquire().await.unwrap();
-    let child = store.mutex().lock("job").ttl(60 * SECOND).resume(*parent.owner()).await.unwrap();
+    let child = store.mutex().lock("job").ttl(60 * SECOND).resume(*parent.owner_token()).await.unwrap();
     parent.extend(2 * SECOND).await.unwrap();
 
     store.clock.advance(10 * SECOND);
@@ -81,5 +81,5 @@ async fn a_late_forced_release_spares_the_successor() {
     assert_eq!(store.delete(&request).await.unwrap(), Deleted::NotHeld);
     assert!(store.is_taken("job").await);
     successor.release().await.unwrap();
-    assert!(seen.release().await.unwrap_err().is_timed_out());
+    assert!(seen.release().await.unwrap_err().is_lost());
 }

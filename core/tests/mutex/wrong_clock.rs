@@ -33,7 +33,7 @@ async fn a_lock_forced_while_the_clock_was_ahead_is_free() {
 async fn a_holder_from_the_future_blocks_for_its_ttl() {
     let store = Flaky::new();
     store.clock.advance(TEN_YEARS);
-    let crashed = store.mutex().lock("job").acquire().await.unwrap().into_token();
+    let crashed = store.mutex().lock("job").acquire().await.unwrap().into_owner_token();
     store.clock.step_back(TEN_YEARS);
 
     let refused = store.mutex().lock("job").acquire().await.unwrap_err();

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{Guard, InsertRequest, LockId, LostReason, OwnerToken, Ttl};
+use db_mutex_core::store::InsertRequest;
+use db_mutex_core::{Guard, LockId, LostReason, OwnerToken, Ttl};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{Waiter, World};
@@ -63,10 +64,11 @@ impl World {
 
     /// A guard may believe in its lease only while the store keeps it.
     fn check_belief(&self, watched: &Watched, guard: &Guard) {
-        let now = self.store_now_us();
+        let now = self.store_now();
         let state = self.state();
         let fence = guard.fence().get();
-        let right = state.ledger.holds(&watched.id, *guard.owner(), now) || state.ledger.was_forced(&watched.id, fence);
+        let right =
+            state.ledger.holds(&watched.id, *guard.owner_token(), now) || state.ledger.was_forced(&watched.id, fence);
         drop(state);
         if guard.is_valid() && !right {
             self.violated(format_args!("G2: guard of {} is valid, but its lease is over", watched.operation));

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{Clock, DbMutex, Error, Guard, HolderText, Lock, LostReason, Ttl};
+use db_mutex_core::testing::{ClientTime, Clock};
+use db_mutex_core::{DbMutex, Error, Guard, HolderName, Lock, LostReason, Ttl};
 use tokio::time::{Instant, timeout};
 
 use crate::checks::{Watched, watch};
@@ -27,8 +28,8 @@ struct ProcessClock {
 }
 
 impl Clock for ProcessClock {
-    fn elapsed(&self) -> Duration {
-        self.began + Instant::now().saturating_duration_since(self.start) * self.rate / 1000
+    fn now(&self) -> ClientTime {
+        ClientTime::after(self.began + Instant::now().saturating_duration_since(self.start) * self.rate / 1000)
     }
 }
 
@@ -43,7 +44,7 @@ impl Process {
         });
         let mutex = DbMutex::builder(Arc::new(store))
             .ttl(Duration::from_secs(60))
-            .holder(HolderText::new(format!("p{number}")).unwrap())
+            .holder(HolderName::new(format!("p{number}")).unwrap())
             .clock(clock)
             .build()
             .unwrap();
@@ -147,12 +148,12 @@ impl Process {
         world.state().guards.push(Held {
             operation,
             id: watched.id.clone(),
-            owner: *guard.owner(),
+            owner: *guard.owner_token(),
             guard: Arc::downgrade(&guard),
             awaited_since: None,
         });
         let _forgets = Forgets { world, operation };
-        let token = (watched.keep_alive || world.draw(|random| random.chance(60))).then(|| guard.lost_token());
+        let token = (watched.keep_alive || world.draw(|random| random.chance(60))).then(|| guard.cancel_token());
         drop(tokio::spawn(watch(Arc::clone(world), watched.clone(), token)));
         for _ in 0..world.draw(|random| random.below(4)) {
             self.step(&guard, &watched, scale).await;
@@ -169,7 +170,7 @@ impl Process {
         match way {
             0..5 => {
                 let released = guard.release().await;
-                if released.as_ref().is_err_and(|error| !(error.is_timed_out() || error.is_transient())) {
+                if released.as_ref().is_err_and(|error| !(error.is_lost() || error.is_transient())) {
                     world.violated(format_args!("the release of {operation} was answered {released:?}"));
                 }
             }

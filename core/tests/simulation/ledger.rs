@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
-use db_mutex_core::{Lease, OwnerToken, Renewed};
+use db_mutex_core::OwnerToken;
+use db_mutex_core::store::{Lease, Renewed, StoreTime};
 
 /// The store's own log: who was granted what, until when, by the store's clock.
 #[derive(Debug, Default)]
@@ -10,38 +11,44 @@ pub(crate) struct Ledger(HashMap<String, Page>);
 struct Page {
     owner: Option<OwnerToken>,
     fence: i64,
-    expires_at_us: i64,
+    expires_at: StoreTime,
     /// The latest token whose lease was ended by force.
     forced: i64,
 }
 
 impl Ledger {
     /// Notes a grant, or answers what was wrong with it.
-    pub(crate) fn granted(&mut self, id: &str, owner: OwnerToken, lease: Lease, now: i64) -> Result<(), String> {
+    pub(crate) fn granted(&mut self, id: &str, owner: OwnerToken, lease: Lease, now: StoreTime) -> Result<(), String> {
         let fence = lease.fence.get();
         let Some(page) = self.0.get_mut(id) else {
-            let page = Page { owner: Some(owner), fence, expires_at_us: lease.expires_at_us, forced: 0 };
+            let page = Page { owner: Some(owner), fence, expires_at: lease.expires_at, forced: 0 };
             self.0.insert(id.to_owned(), page);
             return Ok(());
         };
         let own = page.owner == Some(owner);
-        if !own && page.owner.is_some() && page.expires_at_us > now {
+        if !own && page.owner.is_some() && page.expires_at > now {
             return Err(format!("G1: lock `{id}` was granted while another owner's lease lasts"));
         }
         // An own lease that has ended is given back, or granted anew where its row was purged.
         let same = own && fence == page.fence;
-        if !same && (fence <= page.fence || own && page.expires_at_us > now) {
+        if !same && (fence <= page.fence || own && page.expires_at > now) {
             return Err(format!("fence of `{id}` went from {} to {fence} (own lease: {own})", page.fence));
         }
-        (page.owner, page.fence, page.expires_at_us) = (Some(owner), fence, lease.expires_at_us);
+        (page.owner, page.fence, page.expires_at) = (Some(owner), fence, lease.expires_at);
         Ok(())
     }
 
-    pub(crate) fn renewed(&mut self, id: &str, owner: OwnerToken, answer: &Renewed, now: i64) -> Result<(), String> {
+    pub(crate) fn renewed(
+        &mut self,
+        id: &str,
+        owner: OwnerToken,
+        answer: &Renewed,
+        now: StoreTime,
+    ) -> Result<(), String> {
         let Renewed::Renewed(lease) = answer else { return Ok(()) };
         match self.0.get_mut(id) {
-            Some(page) if page.owner == Some(owner) && page.expires_at_us > now => {
-                page.expires_at_us = lease.expires_at_us;
+            Some(page) if page.owner == Some(owner) && page.expires_at > now => {
+                page.expires_at = lease.expires_at;
                 Ok(())
             }
             _ => Err(format!("lock `{id}` was renewed by one who did not have it")),
@@ -65,7 +72,7 @@ impl Ledger {
         self.0.get(id).is_some_and(|page| page.forced >= fence)
     }
 
-    pub(crate) fn holds(&self, id: &str, owner: OwnerToken, now: i64) -> bool {
-        self.0.get(id).is_some_and(|page| page.owner == Some(owner) && page.expires_at_us > now)
+    pub(crate) fn holds(&self, id: &str, owner: OwnerToken, now: StoreTime) -> bool {
+        self.0.get(id).is_some_and(|page| page.owner == Some(owner) && page.expires_at > now)
     }
 }

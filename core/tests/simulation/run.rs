@@ -1,7 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{DeleteRequest, LockId, LockStore};
+use db_mutex_core::LockId;
+use db_mutex_core::store::{DeleteRequest, LockStore};
 use tokio::task::JoinSet;
 
 use crate::gate::Gated;
@@ -76,7 +77,7 @@ async fn operate(world: Arc<World>, ids: Arc<[String]>, processes: usize) {
                 process.trouble_at = until.max(process.trouble_at);
             }
             4..8 => {
-                world.store_now_us();
+                world.store_now();
                 let mut state = world.state();
                 let step = state.weather.step_budget_ms.min(1 + state.random.below(40));
                 state.weather.step_budget_ms -= step;

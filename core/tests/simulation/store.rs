@@ -3,10 +3,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use db_mutex_core::{
-    DeleteBy, DeleteRequest, Deleted, InsertRequest, Inserted, ListFilter, LockId, LockRow, LockStore, RenewRequest,
-    Renewed, StoreError, StoreErrorKind, async_trait,
+use db_mutex_core::admin::{ListFilter, LockRow};
+use db_mutex_core::store::{
+    DeleteBy, DeleteRequest, Deleted, InsertRequest, Inserted, LockStore, RenewRequest, Renewed, async_trait,
 };
+use db_mutex_core::{LockId, StoreError, StoreErrorKind};
 
 use crate::weather::{Fault, Weather};
 use crate::world::World;
@@ -124,7 +125,7 @@ impl LockStore for ProcessStore {
     }
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
-        self.world.store_now_us();
+        self.world.store_now();
         self.world.memory.purge_expired(older_than).await
     }
 
@@ -133,7 +134,7 @@ impl LockStore for ProcessStore {
     }
 
     async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
-        self.world.store_now_us();
+        self.world.store_now();
         self.world.memory.list(filter).await
     }
 
@@ -151,7 +152,7 @@ impl LockStore for ProcessStore {
 /// What the store does once a request has reached it.
 impl World {
     fn insert(&self, process: usize, request: &InsertRequest) -> Inserted {
-        let now = self.store_now_us();
+        let now = self.store_now();
         let id = request.lock_id.as_str();
         let answer = at_once(self.memory.insert_if_absent(request)).unwrap();
         match &answer {
@@ -172,7 +173,7 @@ impl World {
     }
 
     fn renew(&self, process: usize, request: &RenewRequest) -> Renewed {
-        let now = self.store_now_us();
+        let now = self.store_now();
         let id = request.lock_id.as_str();
         let answer = at_once(self.memory.renew(request)).unwrap();
         self.trace(format_args!("p{process} {id} renew for {}: {answer:?}", request.ttl));
@@ -184,7 +185,7 @@ impl World {
     }
 
     pub(crate) fn delete(&self, process: usize, request: &DeleteRequest) -> Deleted {
-        self.store_now_us();
+        self.store_now();
         let id = request.lock_id.as_str();
         let answer = at_once(self.memory.delete(request)).unwrap();
         self.trace(format_args!("p{process} {id} delete: {answer:?}"));
@@ -200,7 +201,7 @@ impl World {
     }
 
     pub(crate) fn find(&self, id: &LockId) -> Option<LockRow> {
-        self.store_now_us();
+        self.store_now();
         at_once(self.memory.find(id)).unwrap()
     }
 }

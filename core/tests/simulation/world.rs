@@ -2,7 +2,9 @@ use std::fmt::Arguments;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use db_mutex_core::{Guard, ManualClock, MemoryStore, OwnerToken};
+use db_mutex_core::store::StoreTime;
+use db_mutex_core::testing::{ManualClock, MemoryStore};
+use db_mutex_core::{Guard, OwnerToken};
 use tokio::time::Instant;
 
 use crate::ledger::Ledger;
@@ -101,13 +103,13 @@ impl World {
         draw(&mut self.state().random)
     }
 
-    /// Lets the store's clock follow the run's, and answers its time in microseconds.
-    pub(crate) fn store_now_us(&self) -> i64 {
+    /// Lets the store's clock follow the run's, and returns its time.
+    pub(crate) fn store_now(&self) -> StoreTime {
         let now = self.now();
         let mut state = self.state();
         self.store_clock.advance(now.saturating_sub(state.followed));
         state.followed = now;
-        self.store_clock.now_us()
+        self.store_clock.store_time()
     }
 
     pub(crate) fn next_operation(&self) -> u64 {

@@ -3,28 +3,28 @@ use std::sync::Arc;
 
 use super::Invalid;
 
-/// Says to people who holds a lock: free text of at most 256 characters, without control characters.
+/// A human-readable description of a holder: free text of at most 256 characters, without control characters.
 ///
 /// Nothing is ever decided by it; that is what [`OwnerToken`](crate::OwnerToken) is for. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct HolderText(Arc<str>);
+pub struct HolderName(Arc<str>);
 
-impl HolderText {
+impl HolderName {
     /// The most characters (Unicode scalar values, not bytes) that the text may have.
     pub const MAX_CHARS: usize = 256;
 
     /// Validates `text`.
     ///
     /// # Errors
-    /// [`Invalid::HolderText`] when it is too long or has a control character.
+    /// [`Invalid::HolderName`] when it is too long or has a control character.
     pub fn new(text: impl AsRef<str>) -> Result<Self, Invalid> {
         let text = text.as_ref();
         if text.chars().any(char::is_control) {
-            return Err(Invalid::HolderText { reason: "it has a control character; leave it out".into() });
+            return Err(Invalid::HolderName { reason: "it has a control character; leave it out".into() });
         }
         match text.chars().count() {
             0..=Self::MAX_CHARS => Ok(Self(text.into())),
-            chars => Err(Invalid::HolderText {
+            chars => Err(Invalid::HolderName {
                 reason: format!("it has {chars} characters; at most {} are allowed", Self::MAX_CHARS),
             }),
         }
@@ -56,13 +56,19 @@ impl HolderText {
     }
 }
 
-impl fmt::Display for HolderText {
+impl AsRef<str> for HolderName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HolderName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl fmt::Debug for HolderText {
+impl fmt::Debug for HolderName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&*self.0, f)
     }
@@ -74,14 +80,14 @@ mod tests {
 
     #[test]
     fn text_is_bounded_and_printable() {
-        assert!(HolderText::new("é".repeat(256)).is_ok());
-        assert!(HolderText::new("é".repeat(257)).is_err());
-        assert!(HolderText::new("a\tb").is_err());
+        assert!(HolderName::new("é".repeat(256)).is_ok());
+        assert!(HolderName::new("é".repeat(257)).is_err());
+        assert!(HolderName::new("a\tb").is_err());
     }
 
     #[test]
     fn this_process_is_named_by_host_and_pid() {
-        let text = HolderText::of_this_process();
+        let text = HolderName::of_this_process();
         assert!(text.as_str().ends_with(&format!(" pid {}", std::process::id())), "{text}");
         assert!(text.labelled("nightly").unwrap().as_str().ends_with(": nightly"));
     }
