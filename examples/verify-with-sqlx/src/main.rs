@@ -1,7 +1,6 @@
 //! Commits a transaction of sqlx only if the lock is still held at that moment.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 
 use db_mutex_core::{DbMutex, Fence, Guard};
@@ -16,7 +15,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     sqlx::query("CREATE TEMPORARY TABLE reports (fence bigint NOT NULL)").execute(&mut connection).await?;
 
     let store = PostgresStore::connect(&url).await?;
-    let mutex = DbMutex::new(Arc::new(store.clone()))?;
+    let mutex = DbMutex::new(store.clone())?;
     let guard = mutex.lock("report").ttl(Duration::from_secs(60)).acquire().await?;
 
     // The lock is held: the work is committed.
@@ -51,11 +50,18 @@ async fn verified(
     transaction: &mut Transaction<'_, Postgres>,
     guard: &Guard,
 ) -> Result<Option<Fence>, sqlx::Error> {
-    let fence: Option<i64> = sqlx::query_scalar(store.verify_sql())
-        .bind(guard.lock_id().as_str())
-        .bind(guard.owner().as_bytes().as_slice())
-        .fetch_optional(&mut **transaction)
-        .await?;
+    let mut fence = None;
+    // The first run takes the lock on the row, the second sees what it was taken on. Both have to find it.
+    for _ in 0..2 {
+        fence = sqlx::query_scalar(store.verify_sql())
+            .bind(guard.lock_id().as_str())
+            .bind(guard.owner_token().as_bytes().as_slice())
+            .fetch_optional(&mut **transaction)
+            .await?;
+        if fence.is_none() {
+            break;
+        }
+    }
     Ok(fence.map(Fence::new))
 }
 
