@@ -9,8 +9,8 @@ impl PostgresStore {
     /// Proves inside your own transaction that the guard still holds its lock, and keeps it so until the commit.
     ///
     /// What a lease alone cannot do: your transaction's work is protected even if it outlives the lease. From this call
-    /// until the transaction ends nobody else is granted the lock. Another's attempt is refused at once, it does not wait
-    /// for you. Commit only if the answer was `Ok`; roll back otherwise.
+    /// until the transaction ends nobody else is granted the lock. Another's attempt does not wait for you: the
+    /// lock is held, or, once its lease has ended, busy. Commit only if the answer was `Ok`; roll back otherwise.
     ///
     /// The transaction is of the same database. Under READ COMMITTED, PostgreSQL's default, renewals go on meanwhile.
     /// Under REPEATABLE READ and SERIALIZABLE they wait for your transaction, and a lock that was renewed, or that somebody

@@ -187,21 +187,9 @@ impl Acquisition {
             };
             if !busy.repeats(&error).await {
                 telemetry::acquiring_failed(self.lock_id(), &error);
-                return Err(self.not_decided(error).await);
+                return Err(self.failed(error));
             }
         }
-    }
-
-    /// What to report when the store has not decided. A row that stays locked while it names another owner belongs to that
-    /// owner: most likely a transaction that has verified the lock keeps it beyond its lease.
-    async fn not_decided(&self, error: StoreError) -> Error {
-        if error.kind() == StoreErrorKind::Busy
-            && let Ok(Some(row)) = self.mutex.shared.store.find(self.lock_id()).await
-            && (row.owned || row.is_taken())
-        {
-            return self.held(row.to_holder());
-        }
-        self.failed(error)
     }
 
     fn held(&self, holder: Holder) -> Error {
