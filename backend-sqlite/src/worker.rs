@@ -1,5 +1,7 @@
-use std::sync::mpsc::{Receiver, SendError, Sender, channel};
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use db_mutex_core::store::PendingDelete;
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
@@ -72,12 +74,32 @@ impl Worker {
     }
 }
 
+/// How long a delete that failed for a passing reason waits before it is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
+
 fn serve(mut database: Database, inbox: &Receiver<Job>) {
-    while let Ok(job) = inbox.recv() {
+    let mut failed: VecDeque<PendingDelete> = VecDeque::new();
+    let mut tried = Instant::now();
+    loop {
+        let job = match failed.is_empty() {
+            true => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => inbox.recv_timeout(PAUSE),
+        };
         match job {
-            Job::Work(work) => work(&mut database),
-            Job::Delete(delete) => database.delete_unwatched(&delete),
+            Ok(Job::Work(work)) => work(&mut database),
+            Ok(Job::Delete(delete)) => failed.extend(database.delete_unwatched(delete)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
+        if tried.elapsed() >= PAUSE
+            && let Some(delete) = failed.pop_front()
+        {
+            failed.extend(database.delete_unwatched(delete));
+            tried = Instant::now();
+        }
+    }
+    for delete in failed {
+        drop(database.delete_unwatched(delete));
     }
 }
 
@@ -130,11 +152,16 @@ impl Database {
         Ok(())
     }
 
-    fn delete_unwatched(&mut self, delete: &PendingDelete) {
-        if let Err(error) = self.ensure_current().and_then(|()| self.delete(delete.request())) {
-            let lock_id = &delete.request().lock_id;
-            tracing::warn!(%lock_id, %error, "a release in the background failed; the lock stays until its ttl");
+    /// Returns the delete if it failed for a reason that may pass, such as a writer elsewhere.
+    fn delete_unwatched(&mut self, delete: PendingDelete) -> Option<PendingDelete> {
+        let Err(error) = self.ensure_current().and_then(|()| self.delete(delete.request())) else { return None };
+        let lock_id = &delete.request().lock_id;
+        if error.is_transient() {
+            tracing::debug!(%lock_id, %error, "a release in the background failed; trying again");
+            return Some(delete);
         }
+        tracing::warn!(%lock_id, %error, "a release in the background failed; the lock stays until its ttl");
+        None
     }
 
     pub(crate) fn error(&self, error: rusqlite::Error) -> StoreError {

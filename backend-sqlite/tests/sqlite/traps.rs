@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use db_mutex_core::DbMutex;
 use db_mutex_core::store::{DeleteRequest, Deleted, InsertRequest, Inserted, LockStore, RenewRequest, Renewed};
 use db_mutex_core::{HolderName, OwnerToken, StoreErrorKind, Ttl};
 use db_mutex_sqlite::SqliteStore;
@@ -203,4 +204,21 @@ async fn an_acquire_dropped_at_any_moment_leaves_no_ghost() {
         assert_eq!(mutex.shutdown(Duration::from_secs(30)).await, Vec::new());
         assert!(!mutex.find("job").await.unwrap().is_some_and(|row| row.is_taken()), "dropped after {polls} polls");
     }
+}
+
+/// A writer elsewhere that takes longer than the busy timeout must not leave a ghost.
+#[tokio::test]
+async fn a_dropped_guard_is_released_after_a_long_writer() {
+    let database = Database::new();
+    drop(database.store().await);
+    let store = SqliteStore::builder().busy_timeout(Duration::from_millis(50)).open(database.file()).await.unwrap();
+    let mutex = DbMutex::new(store).unwrap();
+    let guard = mutex.lock("job").ttl(60 * MINUTE).acquire().await.unwrap();
+    let other = database.connection();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    drop(guard);
+    assert_eq!(mutex.shutdown(Duration::from_millis(500)).await.len(), 1, "the release cannot be done yet");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(mutex.shutdown(Duration::from_secs(30)).await, Vec::new());
+    assert!(!mutex.find("job").await.unwrap().unwrap().is_taken());
 }
