@@ -6,7 +6,7 @@ use db_mutex_core::{StoreError, StoreErrorKind, TableName};
 use mysql_async::{Conn, Pool};
 
 use crate::MySqlStore;
-use crate::client::{Client, query};
+use crate::client::{Client, query, within};
 use crate::connect::first_connection;
 use crate::error::store_error;
 use crate::migrate::{check, is_migrated, migrate};
@@ -122,11 +122,4 @@ impl MySqlStoreBuilder {
         let operations = Operations { client, sql: Arc::new(Sql::for_table(&self.table)) };
         MySqlStore { operations, in_flight: InFlight::default(), table: self.table, limits }
     }
-}
-
-async fn within<T>(limit: Duration, opening: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(limit, opening).await.unwrap_or_else(|_| {
-        let message = format!("the database server did not answer within {limit:?}");
-        Err(StoreError::new(StoreErrorKind::Unavailable, message))
-    })
 }

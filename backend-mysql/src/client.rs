@@ -40,10 +40,7 @@ pub(crate) struct Reply {
 impl Client {
     /// Sends statements in one round trip.
     pub(crate) async fn send(&self, statements: &[Statement]) -> Result<Reply, StoreError> {
-        tokio::time::timeout(self.timeout, self.send_repeatedly(statements)).await.unwrap_or_else(|_| {
-            let message = format!("the database server did not answer within {:?}", self.timeout);
-            Err(StoreError::new(StoreErrorKind::Unavailable, message))
-        })
+        within(self.timeout, self.send_repeatedly(statements)).await
     }
 
     async fn send_repeatedly(&self, statements: &[Statement]) -> Result<Reply, StoreError> {
@@ -104,6 +101,17 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("timeout", &self.timeout).finish_non_exhaustive()
     }
+}
+
+/// Bounds what is sent to the server.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    sending: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(limit, sending).await.unwrap_or_else(|_| {
+        let message = format!("the database server did not answer within {limit:?}");
+        Err(StoreError::new(StoreErrorKind::Unavailable, message))
+    })
 }
 
 /// Executes a statement that the connection prepares the first time: the server reads its text only once.

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::MySqlStore;
+use crate::client::within;
 use crate::operations::{Operations, busy};
 
 #[async_trait]
@@ -38,7 +39,8 @@ impl LockStore for MySqlStore {
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
         let older_than_us = i64::try_from(older_than.as_micros()).unwrap_or(i64::MAX);
-        self.call(move |database| async move { database.purge(older_than_us).await }).await
+        // Of as many statements as there are rows to remove: each is bounded, but not all together.
+        self.call_unbounded(move |database| async move { database.purge(older_than_us).await }).await
     }
 
     async fn find(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
@@ -91,9 +93,20 @@ impl LockStore for MySqlStore {
 }
 
 impl MySqlStore {
+    /// Does `work`, which may take several round trips, within the limit for a call.
+    async fn call<T, Work, Working>(&self, work: Work) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        Work: FnOnce(Operations) -> Working,
+        Working: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let limit = self.limits.call;
+        self.call_unbounded(|database| within(limit, work(database))).await
+    }
+
     /// Does `work` in a task that outlives the caller: a request is then done or not done, and its connection goes back to
     /// the pool clean, whoever drops the future.
-    async fn call<T, Work, Working>(&self, work: Work) -> Result<T, StoreError>
+    async fn call_unbounded<T, Work, Working>(&self, work: Work) -> Result<T, StoreError>
     where
         T: Send + 'static,
         Work: FnOnce(Operations) -> Working,
