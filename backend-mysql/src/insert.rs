@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use db_mutex_core::store::{InsertRequest, Inserted, Lease, StoreTime};
 use db_mutex_core::{Fence, LockId, OwnerToken, StoreError};
 
-use crate::operations::{BATCH, Operations, Written, back_in_order, busy, last_insert_id, order_of, read_last};
+use crate::operations::{BATCH, Operations, Written, back_in_order, busy, by_id, last_insert_id, order_of, read_last};
 use crate::row::Found;
-use crate::sql::COMMITTED;
+use crate::sql::{COMMITTED, Sql};
 
 type Answer = Result<Inserted, StoreError>;
 
@@ -43,7 +43,7 @@ impl Operations {
     /// owner was granted before, and a lease that is excessive.
     async fn judge(&self, requests: &[&InsertRequest], mut written: Written) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(requests.len());
-        let mut repeats = Vec::new();
+        let (mut repeats, mut excessive) = (Vec::new(), Vec::new());
         for (at, request) in requests.iter().enumerate() {
             let found = written.rows.remove(&request.lock_id);
             answers.push(match found {
@@ -53,15 +53,20 @@ impl Operations {
                     }
                     Ok(Inserted::Granted(found.row.lease()))
                 }
-                Some(found) if is_held(&found, &request.owner) && found.row.is_excessive() => {
-                    self.end_excess(request, found).await
+                found => {
+                    if found.as_ref().is_some_and(|found| is_excessive(found, &request.owner)) {
+                        excessive.push(at);
+                    }
+                    refusal(found, &request.owner)
                 }
-                found => refusal(found, &request.owner),
             });
         }
         let repeated: Vec<_> = repeats.iter().map(|at| requests[*at]).collect();
         for (at, answer) in repeats.into_iter().zip(self.repeat(&repeated).await) {
             answers[at] = answer;
+        }
+        for excessive in excessive.chunks(Sql::ENDED_AT_ONCE) {
+            self.end_excess(requests, excessive, &mut answers).await;
         }
         answers
     }
@@ -78,19 +83,26 @@ impl Operations {
         }
     }
 
-    /// Lets an excessive lease end within its TTL. The answer is a refusal in any case, also if that fails: the next attempt
-    /// does it.
-    async fn end_excess(&self, request: &InsertRequest, found: Found) -> Answer {
-        let mut statements = self.sql.end_excess(&request.lock_id);
-        statements.extend([COMMITTED.into(), self.sql.find([&request.lock_id])]);
+    /// Lets excessive leases end within their TTLs, and puts what is left of them into the answers. These are refusals in any
+    /// case, also if that fails: the next attempt does it.
+    async fn end_excess(&self, requests: &[&InsertRequest], excessive: &[usize], answers: &mut [Answer]) {
+        let ids: Vec<_> = excessive.iter().map(|at| &requests[*at].lock_id).collect();
+        let mut statements = self.sql.end_excess(&ids);
+        statements.extend([COMMITTED.into(), self.sql.find(ids.iter().copied())]);
         let ended = match self.client.send(&statements).await {
-            Ok(mut reply) => read_last(&mut reply)?.pop().filter(|ended| is_held(ended, &request.owner)),
-            Err(error) => {
-                tracing::debug!(%error, "a lease from a clock that was ahead could not be ended");
-                None
-            }
+            Ok(mut reply) => read_last(&mut reply),
+            Err(error) => Err(error),
         };
-        refusal(Some(ended.unwrap_or(found)), &request.owner)
+        let mut rows = match ended {
+            Ok(rows) => by_id(rows),
+            Err(error) => return tracing::debug!(%error, "leases from a clock that was ahead could not be ended"),
+        };
+        for at in excessive {
+            let request = requests[*at];
+            if let Some(found) = rows.remove(&request.lock_id).filter(|found| found.row.is_taken()) {
+                answers[*at] = refusal(Some(found), &request.owner);
+            }
+        }
     }
 }
 
@@ -104,9 +116,9 @@ fn repeated(request: &InsertRequest, at: StoreTime, rows: &mut HashMap<LockId, F
     }
 }
 
-/// Whether another owner holds the lock, or it rests.
-fn is_held(found: &Found, owner: &OwnerToken) -> bool {
-    !found.was_released_by(owner) && found.row.is_taken()
+/// Whether another owner's lease, or a rest, stays for longer than it can.
+fn is_excessive(found: &Found, owner: &OwnerToken) -> bool {
+    !found.was_released_by(owner) && found.row.is_excessive()
 }
 
 /// Why an owner that the row does not name was not granted the lock. A lock that is free was not judged: its row was locked,

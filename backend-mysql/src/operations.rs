@@ -96,7 +96,7 @@ pub(crate) fn read_last(reply: &mut Reply) -> Result<Vec<Found>, StoreError> {
     rows.into_iter().map(Found::read).collect()
 }
 
-fn by_id(rows: Vec<Found>) -> HashMap<LockId, Found> {
+pub(crate) fn by_id(rows: Vec<Found>) -> HashMap<LockId, Found> {
     rows.into_iter().map(|found| (found.row.lock_id.clone(), found)).collect()
 }
 

@@ -143,27 +143,33 @@ impl Sql {
         .into()
     }
 
-    /// Lets an excessive row end within its TTL; leaves it if another transaction has it locked.
+    /// Lets excessive rows end within their TTLs; leaves those that another transaction has locked.
     ///
-    /// A statement of its own locks the row, so that the next reads the clock while the row is locked. With an older clock a
+    /// A statement of its own locks the rows, so that the next reads the clock while they are locked. With an older clock a
     /// lease that was renewed in between would be cut short, and the lock would have two holders. The last insert id carries
-    /// over whether the row is locked: without it, the second could lock a row that the first has skipped.
-    pub(crate) fn end_excess(&self, lock_id: &LockId) -> Vec<Statement> {
-        let id = id(lock_id);
+    /// over which rows are locked, a bit for each: without it, the second could lock a row that the first has skipped.
+    pub(crate) fn end_excess(&self, lock_ids: &[&LockId]) -> Vec<Statement> {
+        let numbered = lock_ids.iter().enumerate().map(|(number, lock_id)| [number.to_string(), id(lock_id)]);
+        let asked = asked(["number", "id"], numbered);
         let lock = format!(
-            "SELECT LAST_INSERT_ID(1) FROM {} FORCE INDEX (PRIMARY) WHERE lock_id = {id} FOR UPDATE SKIP LOCKED",
-            self.table
+            "SELECT STRAIGHT_JOIN LAST_INSERT_ID(BIT_OR(1 << r.number)) FROM ({asked}) AS r
+             STRAIGHT_JOIN {t} AS h FORCE INDEX (PRIMARY) ON h.lock_id = r.id FOR UPDATE SKIP LOCKED",
+            t = self.table,
         );
         let end = format!(
             "INSERT INTO {t} ({COLUMNS})
-             SELECT {COLUMNS_OF_H} FROM {t} AS h FORCE INDEX (PRIMARY)
-             WHERE h.lock_id = {id} AND LAST_INSERT_ID() = 1 AND {excessive} FOR UPDATE SKIP LOCKED
+             SELECT STRAIGHT_JOIN {COLUMNS_OF_H} FROM ({asked}) AS r
+             STRAIGHT_JOIN {t} AS h FORCE INDEX (PRIMARY) ON h.lock_id = r.id
+             WHERE (LAST_INSERT_ID() >> r.number) & 1 AND {excessive} FOR UPDATE SKIP LOCKED
              ON DUPLICATE KEY UPDATE expires_at = {NOW} + {t}.ttl",
             t = self.table,
             excessive = excessive("h"),
         );
-        vec!["START TRANSACTION".into(), "DO LAST_INSERT_ID(0)".into(), lock.into(), end.into(), "COMMIT".into()]
+        vec!["START TRANSACTION".into(), lock.into(), end.into(), "COMMIT".into()]
     }
+
+    /// The most rows for `end_excess`.
+    pub(crate) const ENDED_AT_ONCE: usize = 64;
 
     /// The rows of some ids.
     pub(crate) fn find<'a>(&self, ids: impl IntoIterator<Item = &'a LockId>) -> Statement {
