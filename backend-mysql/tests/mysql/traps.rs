@@ -185,6 +185,22 @@ async fn a_fence_at_its_end_is_an_error_and_not_a_smaller_fence() {
     }
 }
 
+/// A clock that was ahead leaves a fencing token ahead. Without its row the id would start again at the clock.
+#[tokio::test]
+async fn a_purge_spares_a_fence_that_is_not_old_enough() {
+    for database in both() {
+        let store = database.store().await;
+        let holder = request("job", MINUTE);
+        granted(store.insert_if_absent(&holder).await.unwrap());
+        store.delete(&DeleteRequest::by_owner(id("job"), holder.owner)).await.unwrap();
+        let hour_us = 3_600_000_000_i64;
+        database.run(&format!("UPDATE {{t}} SET released_at = released_at - {hour_us}")).await;
+        assert_eq!(store.purge_expired(MINUTE).await.unwrap(), 0);
+        database.run(&format!("UPDATE {{t}} SET fence = fence - {hour_us}")).await;
+        assert_eq!(store.purge_expired(MINUTE).await.unwrap(), 1);
+    }
+}
+
 /// A clock that stepped back must not let a released lock rest until it has caught up.
 #[tokio::test]
 async fn a_release_after_a_step_back_of_the_clock_leaves_no_rest() {
