@@ -165,9 +165,9 @@ impl MySqlStore {
     /// Proves inside your own transaction that the guard still holds its lock, and keeps it so until the transaction ends.
     ///
     /// What a lease alone cannot do: your transaction's work is protected even if it outlives the lease. From this call
-    /// until it ends, no one else is granted the lock (their requests are busy, which a mutex repeats, and then reports), while renewals
-    /// go on. Commit only if the answer was `Ok`; roll back otherwise. Release the guard after the commit, not before: a
-    /// release has to change what the transaction has locked, and is busy until then.
+    /// until it ends, no one else is granted the lock (their requests are busy, which a mutex repeats, and then reports),
+    /// while renewals go on. Commit only if the answer was `Ok`; roll back otherwise. Release the guard after the commit,
+    /// not before: a release has to change what the transaction has locked, and is busy until then.
     ///
     /// On MariaDB begin the transaction with
     /// [READ COMMITTED](mysql_async::IsolationLevel::ReadCommitted): at its default, REPEATABLE READ, a share lock also
