@@ -63,7 +63,10 @@ impl Client {
                     may_be_a_repeat |= sent;
                     jitter(Duration::from_millis(10 << (2 * losses)))
                 }
-                Failure::NoRoom | Failure::Lost | Failure::Final => return Err(store_error(error)),
+                Failure::NoRoom | Failure::Lost | Failure::Final => {
+                    let error = store_error(error);
+                    return Err(if may_be_a_repeat { unknown_outcome(error) } else { error });
+                }
             };
             tracing::debug!(%error, ?pause, "a request to the database failed for a passing reason; sending it again");
             tokio::time::sleep(pause).await;
@@ -94,6 +97,15 @@ impl Client {
         answers.drain(..before.len());
         Ok(answers)
     }
+}
+
+/// "Busy" says that nothing happened, which an attempt whose reply was lost leaves open.
+pub(crate) fn unknown_outcome(error: StoreError) -> StoreError {
+    if error.kind() != StoreErrorKind::Busy {
+        return error;
+    }
+    let message = "the connection broke, and then the row of the lock was locked; the outcome is not known";
+    StoreError::new(StoreErrorKind::Unavailable, message).with_source(error)
 }
 
 impl std::fmt::Debug for Client {

@@ -3,8 +3,10 @@
 use db_mutex_core::store::{DeleteBy, DeleteRequest, Deleted, StoreTime};
 use db_mutex_core::{Fence, OwnerToken, StoreError, StoreErrorKind};
 
-use crate::operations::{BATCH, Operations, back_in_order, busy, last_insert_id, order_of};
+use crate::client::unknown_outcome;
+use crate::operations::{BATCH, Operations, back_in_order, busy, by_id, last_insert_id, order_of};
 use crate::row::Found;
+use crate::sql::COMMITTED;
 
 type Answer = Result<Deleted, StoreError>;
 
@@ -19,10 +21,11 @@ impl Operations {
         if last_insert_id(reply.answers.first()) != 0 {
             return Ok(Deleted::Released);
         }
-        let found = self.read_one(&request.lock_id).await?;
-        let found = found.as_ref();
+        let ids = [&request.lock_id];
+        let (uncommitted, rows) = self.read_uncommitted_too(ids).await?;
+        let found = rows.get(&request.lock_id);
         let answer = match &request.by {
-            DeleteBy::Owner(owner) => not_released(found, owner),
+            DeleteBy::Owner(owner) => not_released(found, uncommitted.get(&request.lock_id), owner),
             DeleteBy::Fence(fence) => not_ended(found, *fence),
             _ => return Err(unknown_kind()),
         };
@@ -53,17 +56,22 @@ impl Operations {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let reply = self.client.send(&[self.sql.delete_many(batch)]).await?;
-        let statement = reply.answers.first();
+        let ids = || batch.iter().map(|(request, _)| &request.lock_id);
+        // Read in the same transaction: otherwise others could be granted the locks before their rows are read.
+        let begin = [COMMITTED.into(), "START TRANSACTION".into()];
+        let statements = [self.sql.delete_many(batch), self.sql.find(ids()), "COMMIT".into()];
+        let reply = self.client.send(&begin.into_iter().chain(statements).collect::<Vec<_>>()).await?;
+        let [_, _, delete, read, _] = reply.answers.try_into().map_err(|_| busy())?;
         // Two are affected for each row that an upsert changes.
-        let released = statement.and_then(|answer| usize::try_from(answer.affected_rows / 2).ok()).unwrap_or(0);
+        let released = usize::try_from(delete.affected_rows / 2).unwrap_or(0);
         if released == batch.len() {
             return Ok(batch.iter().map(|_| Ok(Deleted::Released)).collect());
         }
-        let rows = self.read_by_id(batch.iter().map(|(request, _)| &request.lock_id)).await?;
+        let rows = by_id(read.rows.into_iter().map(Found::read).collect::<Result<_, _>>()?);
+        let uncommitted = self.read_uncommitted_too(ids()).await?.0;
         // Those that this statement has released bear its time. If more do, another delete of the same owner did its work in
         // the same microsecond, and which has done what is not known: asked again, they have been released before.
-        let now = last_insert_id(statement);
+        let now = last_insert_id(Some(&delete));
         let is_ours = |owner: &OwnerToken, found: Option<&Found>| {
             found.is_some_and(|found| {
                 found.was_released_by(owner) && now != 0 && found.row.released_at == Some(StoreTime::from_micros(now))
@@ -72,11 +80,12 @@ impl Operations {
         let ours = batch.iter().filter(|(request, owner)| is_ours(owner, rows.get(&request.lock_id))).count();
         let answers = batch.iter().map(|(request, owner)| {
             let found = rows.get(&request.lock_id);
-            match is_ours(owner, found) {
+            let answer = match is_ours(owner, found) {
                 true if ours == released => Ok(Deleted::Released),
                 true => Err(busy()),
-                false => settle(request, not_released(found, owner), reply.may_be_a_repeat),
-            }
+                false => not_released(found, uncommitted.get(&request.lock_id), owner),
+            };
+            settle(request, answer, reply.may_be_a_repeat)
         });
         Ok(answers.collect())
     }
@@ -89,11 +98,13 @@ fn owner_of(request: &DeleteRequest) -> Option<OwnerToken> {
     }
 }
 
-/// Why nothing was released in an owner's name.
-fn not_released(found: Option<&Found>, owner: &OwnerToken) -> Answer {
+/// Why nothing was released in an owner's name. `uncommitted` is the row with what other transactions have not committed
+/// yet, such as the grant of this owner that waits for a replica.
+fn not_released(found: Option<&Found>, uncommitted: Option<&Found>, owner: &OwnerToken) -> Answer {
+    let is_held = |found: Option<&Found>| found.is_some_and(|found| found.is_owned_by(owner) && found.row.is_taken());
     match found {
         Some(found) if found.was_released_by(owner) => Ok(Deleted::Already),
-        Some(found) if found.is_owned_by(owner) && found.row.is_taken() => Err(busy()),
+        _ if is_held(found) || is_held(uncommitted) => Err(busy()),
         _ => Ok(Deleted::NotHeld),
     }
 }
@@ -120,6 +131,7 @@ fn settle(request: &DeleteRequest, answer: Answer, may_be_a_repeat: bool) -> Ans
             );
             Err(StoreError::new(StoreErrorKind::Unavailable, message))
         }
+        Err(error) if may_be_a_repeat => Err(unknown_outcome(error)),
         answer => answer,
     }
 }

@@ -63,12 +63,14 @@ pub(crate) fn store_error(error: Error) -> StoreError {
 
 fn of_server(code: u16) -> (Kind, &'static str) {
     match code {
-        // Lock wait, deadlock, killed query; Galera not ready; Group Replication's certification; a statement to be prepared
-        // again.
-        1205 | 1213 | 1317 | 1047 | 3101 | 1615 => {
+        // Lock wait, deadlock, killed query; Group Replication's certification; a statement to be prepared again.
+        1205 | 1213 | 1317 | 3101 | 1615 => {
             (Kind::Busy, "the server has undone the request because of a conflict; try again")
         }
-        1040 | 1203 => (Kind::Busy, "the database server has no connection left; use a smaller pool, or allow more"),
+        1040 | 1203 => {
+            (Kind::Unavailable, "the database server has no connection left; use a smaller pool, or allow more")
+        }
+        1047 => (Kind::Unavailable, "the node of the cluster is not ready; it has lost the others, or is starting"),
         1053 | 1152 | 1158..=1161 | 1927 | 4031 => (Kind::Unavailable, "the database server closed the connection"),
         1290 | 1792 | 1836 => (Kind::ReadOnly, "the database server is read-only; connect to the primary"),
         1021 | 1114 => (Kind::Full, "the database server has no space left; free some"),

@@ -52,9 +52,16 @@ impl Operations {
         read_last(&mut self.client.send(&[COMMITTED.into(), select]).await?)
     }
 
-    /// Reads the row of one id as it is committed.
-    pub(crate) async fn read_one(&self, id: &LockId) -> Result<Option<Found>, StoreError> {
-        Ok(self.read(self.sql.find([id])).await?.pop())
+    /// Reads the rows of some ids: first with what is not committed yet, then as they are committed.
+    pub(crate) async fn read_uncommitted_too<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a LockId> + Clone,
+    ) -> Result<(HashMap<LockId, Found>, HashMap<LockId, Found>), StoreError> {
+        let select = || self.sql.find(ids.clone());
+        let mut reply = self.client.send(&[select(), COMMITTED.into(), select()]).await?;
+        let committed = by_id(read_last(&mut reply)?);
+        reply.answers.truncate(1);
+        Ok((by_id(read_last(&mut reply)?), committed))
     }
 
     /// Reads the rows of some ids as they are committed.

@@ -31,7 +31,9 @@ pub(crate) fn classify(error: &tokio_postgres::Error) -> (Kind, Outcome, &'stati
             (Kind::Busy, Outcome::Conflict, "PostgreSQL gave up on a conflict with another transaction; try again")
         }
         "55P03" => (Kind::Busy, Outcome::Final, "another transaction has the row or the table locked; try again"),
-        "57014" => (Kind::Busy, Outcome::Final, "PostgreSQL cancelled the statement; it took longer than its timeout"),
+        "57014" => {
+            (Kind::Unavailable, Outcome::Final, "PostgreSQL cancelled the statement; it took longer than its timeout")
+        }
         "57P01" | "57P02" | "57P03" => (
             Kind::Unavailable,
             Outcome::Unknown,

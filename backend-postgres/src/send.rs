@@ -103,14 +103,13 @@ impl<'a, R: Request> Sending<'a, R> {
     /// requests.
     pub(crate) async fn send(mut self, forms: &Forms) -> Vec<Result<Found, StoreError>> {
         let all: Vec<usize> = (0..self.requests.len()).collect();
-        let sent = Instant::now();
         let plain = match self.requests {
             [] => return Vec::new(),
             [request] => self.run(&all, &forms.one, request.values()).await,
             _ => self.run(&all, &forms.many, self.arrays(&all)).await,
         };
         match plain {
-            Err(error) if self.is_for_a_row(&error, sent) => {}
+            Err(error) if self.is_for_a_row(&error) => {}
             outcome => self.place(&all, outcome),
         }
         let open = (0..self.requests.len()).filter(|at| self.found[*at].is_none()).collect();
@@ -129,9 +128,8 @@ impl<'a, R: Request> Sending<'a, R> {
             if part.is_empty() {
                 continue;
             }
-            let sent = Instant::now();
             match self.run(&part, careful, self.arrays(&part)).await {
-                Err(error) if part.len() > 1 && self.is_for_a_row(&error, sent) => {
+                Err(error) if part.len() > 1 && self.is_for_a_row(&error) => {
                     parts.extend(part.chunks(part.len().div_ceil(Self::PARTS)).map(<[usize]>::to_vec));
                 }
                 outcome => {
@@ -148,13 +146,21 @@ impl<'a, R: Request> Sending<'a, R> {
     }
 
     /// Whether a statement has failed because of a row, so that another may decide what it has not.
-    fn is_for_a_row(&self, error: &StoreError, sent: Instant) -> bool {
-        error.kind() == Kind::Busy && sent.elapsed() < Self::ROW_LIMIT && self.begun.elapsed() < self.session.timeout
+    fn is_for_a_row(&self, error: &StoreError) -> bool {
+        error.kind() == Kind::Busy && self.begun.elapsed() < self.session.timeout
     }
 
     async fn run(&self, part: &[usize], sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
         let ticket = self.in_flight.enter(part.iter().filter_map(|at| self.requests[*at].on_its_way()));
-        self.session.run_keeping(ticket, sql, values).await
+        let sent = Instant::now();
+        let ran = self.session.run_keeping(ticket, sql, values).await;
+        ran.map_err(|error| match error.kind() {
+            Kind::Busy if sent.elapsed() >= Self::ROW_LIMIT => {
+                let what = "the table of locks is locked by another transaction; find out which in pg_locks";
+                StoreError::new(Kind::Unavailable, what).with_source(error)
+            }
+            _ => error,
+        })
     }
 
     /// Gives each request of a part the row with its id, or the error of its statement.

@@ -135,7 +135,8 @@ impl Session {
             repeated |= outcome == Outcome::Unknown;
             let is_final = outcome == Outcome::Final || outcome == Outcome::Conflict && !repeat_conflicts;
             if is_final || attempt == Self::ATTEMPTS || begun.elapsed() >= self.timeout {
-                return Err(error);
+                // "Busy" says that nothing happened, which an attempt before this one leaves open.
+                return Err(if repeated && error.kind() == Kind::Busy { unknown_outcome(error) } else { error });
             }
             tracing::debug!(%error, attempt, "repeating a request");
             // Other transactions in conflict with this one repeat too, and should not do so in step.
@@ -193,6 +194,12 @@ impl Session {
         let statement = connection.prepare_typed_cached(sql, &types).await?;
         connection.query(&statement, &parameters).await
     }
+}
+
+/// The error of a request whose first attempt may have been done, and which then met a locked row.
+pub(crate) fn unknown_outcome(error: StoreError) -> StoreError {
+    let what = "the connection to PostgreSQL broke, and then the row of the lock was locked; the outcome is not known";
+    StoreError::new(Kind::Unavailable, what).with_source(error)
 }
 
 /// A connection that could not be had: nothing was sent.

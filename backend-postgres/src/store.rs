@@ -9,7 +9,7 @@ use crate::PostgresStore;
 use crate::error::explain_right;
 use crate::row::{read, read_lease, read_row};
 use crate::send::{Found, Request, Sending, id, token};
-use crate::session::Value;
+use crate::session::{Value, unknown_outcome};
 
 #[async_trait]
 impl LockStore for PostgresStore {
@@ -235,7 +235,8 @@ fn read_deleted(found: Found) -> Result<Deleted, StoreError> {
     match (verdict, found.repeated) {
         (Some("released"), _) | (Some("already"), true) => Ok(Deleted::Released),
         (Some("already"), false) => Ok(Deleted::Already),
-        (Some(_), _) => Err(busy()),
+        (Some(_), true) => Err(unknown_outcome(busy())),
+        (Some(_), false) => Err(busy()),
         (None, false) => Ok(Deleted::NotHeld),
         (None, true) => {
             let message =

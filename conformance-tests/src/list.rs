@@ -145,6 +145,7 @@ macro_rules! with_all_cases {
                 a_row_from_the_future_shows_no_more_than_its_ttl
                 a_row_from_the_future_ends_within_its_ttl
                 a_row_from_the_future_keeps_what_its_owner_was_told
+                a_locked_row_from_the_future_is_refused
                 a_small_correction_of_the_clock_is_left_alone
                 a_lease_without_an_end_is_never_excessive
                 a_release_in_the_future_leaves_no_rest

@@ -162,3 +162,27 @@ async fn a_purge_leaves_locked_rows() {
         drop(other);
     }
 }
+
+/// A grant that waits for a replica is not committed yet. "Not held" would leave it behind, with no one to release it.
+#[tokio::test]
+async fn a_release_while_the_grant_is_not_committed_is_busy() {
+    for database in both() {
+        let store = database.store().await;
+        granted(ask(&store, "template", MINUTE).await.unwrap());
+        let mine = request("job", MINUTE);
+        let release = DeleteRequest::by_owner(mine.lock_id.clone(), mine.owner);
+        let mut granting = database.connection().await;
+        granting.query_drop("START TRANSACTION").await.unwrap();
+        let grant = format!(
+            "INSERT INTO {t} (lock_id, owner, fence, holder, acquired_at, expires_at, ttl)
+             SELECT 'job', X'{owner}', fence, holder, acquired_at, expires_at, ttl FROM {t} WHERE lock_id = 'template'",
+            t = database.table,
+            owner = mine.owner.to_hex()
+        );
+        granting.query_drop(grant).await.unwrap();
+        busy(store.delete(&release).await);
+        busy(store.delete_many(std::slice::from_ref(&release)).await.remove(0));
+        granting.query_drop("COMMIT").await.unwrap();
+        assert_eq!(store.delete(&release).await.unwrap(), Deleted::Released);
+    }
+}

@@ -1,5 +1,7 @@
 //! Many locks in one statement.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use db_mutex_core::Ttl;
@@ -8,7 +10,7 @@ use db_mutex_core::store::{DeleteRequest, Deleted, Inserted, LockStore, RenewReq
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::Queryable;
 
-use crate::database::{MINUTE, both, busy, request};
+use crate::database::{MINUTE, both, busy, request, while_busy};
 use crate::servers::pool_of;
 
 /// Two batches that lock rows in different orders deadlock.
@@ -103,5 +105,48 @@ async fn thousands_are_acquired_released_and_purged() {
         assert_eq!(store.purge_expired(MINUTE).await.unwrap(), 0);
         assert_eq!(store.purge_expired(Duration::ZERO).await.unwrap(), 2_300);
         assert_eq!(store.list(&ListFilter::all()).await.unwrap().len(), 200);
+    }
+}
+
+/// The one that is not held makes the batch look at its rows, when another may already have been granted the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn releases_of_a_batch_are_known_also_if_others_acquire_at_once() {
+    for database in both() {
+        let (store, others) = (database.store().await, database.store().await);
+        let over = Arc::new(AtomicBool::new(false));
+        let rivals: Vec<_> = (0..2)
+            .map(|_| {
+                let (others, over) = (others.clone(), Arc::clone(&over));
+                tokio::spawn(async move {
+                    while !over.load(Ordering::SeqCst) {
+                        let rival = request("job", MINUTE);
+                        if matches!(others.insert_if_absent(&rival).await, Ok(Inserted::Granted(_))) {
+                            let release = DeleteRequest::by_owner(rival.lock_id.clone(), rival.owner);
+                            while_busy(|| others.delete(&release)).await.unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let absent = request("absent", MINUTE);
+        let mut held = 0;
+        while held < 100 {
+            let mine = request("job", MINUTE);
+            if matches!(store.insert_if_absent(&mine).await, Ok(Inserted::Granted(_))) {
+                held += 1;
+                let batch = [&absent, &mine].map(|held| DeleteRequest::by_owner(held.lock_id.clone(), held.owner));
+                let mut answers = while_busy(async || match store.delete_many(&batch).await {
+                    answers if answers.iter().all(Result::is_ok) => Ok(answers),
+                    mut answers => answers.swap_remove(1).map(|answer| vec![Ok(Deleted::NotHeld), Ok(answer)]),
+                })
+                .await
+                .unwrap();
+                assert_eq!(answers.remove(1).unwrap(), Deleted::Released, "after {held}");
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+        for rival in rivals {
+            rival.await.unwrap();
+        }
     }
 }

@@ -155,3 +155,24 @@ async fn each_success_is_one_round_trip() {
         assert!(proxy.round_trips() <= 3, "release many");
     }
 }
+
+/// The first attempt may have released it before the row was locked: "busy" would say that nothing has happened.
+#[tokio::test]
+async fn a_release_whose_reply_was_lost_and_that_then_meets_a_locked_row_is_unknown() {
+    for database in both() {
+        let proxy = Proxy::to(&database.url).await;
+        let store = through(&proxy, &database).await;
+        let mine = request("job", MINUTE);
+        granted(store.insert_if_absent(&mine).await.unwrap());
+        let release = DeleteRequest::by_owner(id("job"), mine.owner);
+        let locked = database.lock_row("job").await;
+        for many in [false, true] {
+            proxy.lose_the_next_reply();
+            let answer =
+                if many { store.delete_many(&[release.clone()]).await.remove(0) } else { store.delete(&release).await };
+            let error = answer.unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Unavailable, "many: {many}, {error:?}");
+        }
+        drop(locked);
+    }
+}

@@ -46,10 +46,10 @@ pub(crate) fn pool_of(connections: usize, url: &str, session: &str) -> Pool {
     Pool::new(if session.is_empty() { opts } else { opts.init(vec![session]) })
 }
 
-/// A connection of another client.
+/// A connection of another client, which commits each of its statements, whatever the server's default is.
 pub(crate) async fn connect(url: &str) -> Conn {
     let opts = OptsBuilder::from_opts(Opts::from_url(url).expect("the test's URL is valid")).prefer_socket(false);
-    Conn::new(opts).await.expect("the server can be used")
+    Conn::new(opts.init(vec!["SET autocommit = 1"])).await.expect("the server can be used")
 }
 
 /// Locks the row of an id in a transaction, until the connection is dropped.

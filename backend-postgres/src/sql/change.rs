@@ -28,7 +28,7 @@ pub(super) fn delete(table: &str) -> Forms {
     let change = Change {
         table,
         settings: NOT_DURABLE,
-        set: released(&format!("CASE WHEN {RESTS} THEN {REST_ENDS} ELSE 0 END"))
+        set: released(&format!("CASE WHEN {RESTS} THEN {REST_ENDS} ELSE 0 END + {DURABLE_IF_ENDLESS}"))
             + &format!(", ttl = CASE WHEN {RESTS} THEN {REST_ENDS} - moment.now ELSE held.ttl END"),
         condition: HELD,
         returning: format!("'released' AS verdict, held.lock_id, {}", wake()),
@@ -40,7 +40,7 @@ pub(super) fn delete(table: &str) -> Forms {
 pub(super) fn delete_by_fence(table: &str) -> String {
     let change = Change {
         table,
-        settings: NOT_DURABLE,
+        settings: DURABLE,
         set: released("0"),
         condition: "held.fence = request.fence AND held.expires_at > moment.now",
         returning: format!("'released' AS verdict, held.lock_id, {}", wake()),
@@ -53,6 +53,10 @@ pub(super) fn delete_by_fence(table: &str) -> String {
 /// every lock rest for an hour.
 const REST_ENDS: &str = "least(held.acquired_at, moment.now) + request.rest";
 const RESTS: &str = "request.rest > 0 AND least(held.acquired_at, moment.now) + request.rest > moment.now";
+
+/// Zero. The release of a lease that never ends waits for the disk: if a crash undid it, nothing would end the lock.
+const DURABLE_IF_ENDLESS: &str = "CASE WHEN held.expires_at < 9223372036854775807 THEN 0
+                                       WHEN set_config('synchronous_commit', 'on', true) <> '' THEN 0 END";
 
 /// What a release writes. Without a rest it leaves no time in the future, so a clock that was ahead does not matter.
 fn released(expires_at: &str) -> String {

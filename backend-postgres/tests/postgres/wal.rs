@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use db_mutex_core::store::{Deleted, Inserted, LockStore};
+use db_mutex_core::store::{DeleteRequest, Deleted, InsertRequest, Inserted, LockStore};
+use db_mutex_core::{HolderName, Ttl};
 use db_mutex_postgres::PostgresStore;
 use tokio_postgres::Client;
 
-use crate::database::{MINUTE, ask, builder, grant, insert, owner, release, renewal};
+use crate::database::{MINUTE, ask, builder, grant, id, insert, owner, release, renewal};
 use crate::own_server::OwnServer;
 use crate::server::connection;
 
@@ -108,6 +109,34 @@ async fn a_refusal_writes_nothing_and_a_pair_waits_for_the_disk_once() {
     // As many as before there were notifications.
     assert!(records <= 5_500, "a pair that nobody waits for wrote more than it has to");
     assert!(syncs >= 990, "an acquisition did not wait for the disk");
+}
+
+/// If a crash undid these, nothing would ever end the locks.
+#[tokio::test]
+async fn a_release_of_a_lease_without_an_end_and_a_forced_one_are_durable() {
+    let server = OwnServer::start();
+    let client = connection(server.url()).await;
+    quiet(&client).await;
+    let endless = async |store: &PostgresStore| {
+        for _ in 0..100 {
+            let request = InsertRequest::new(id("endless"), owner(), Ttl::NEVER, HolderName::of_this_process());
+            assert!(matches!(store.insert_if_absent(&request).await.unwrap(), Inserted::Granted(_)));
+            assert_eq!(store.delete(&release("endless", request.owner)).await.unwrap(), Deleted::Released);
+        }
+    };
+    let (_, syncs) = cost(&server, &client, "durable", endless).await;
+    println!("100 pairs of a lease without an end: {syncs} fsyncs");
+    assert!(syncs >= 200, "releases of leases without an end did not wait for the disk");
+    let forced = async |store: &PostgresStore| {
+        for _ in 0..100 {
+            let (_, lease) = grant(store, "forced", MINUTE).await;
+            let request = DeleteRequest::by_fence(id("forced"), lease.fence);
+            assert_eq!(store.delete(&request).await.unwrap(), Deleted::Released);
+        }
+    };
+    let (_, syncs) = cost(&server, &client, "durable", forced).await;
+    println!("100 pairs of an acquisition and a forced release: {syncs} fsyncs");
+    assert!(syncs >= 200, "forced releases did not wait for the disk");
 }
 
 /// An acquisition that a crash undoes is given out twice, so a role's `synchronous_commit = off` must not hold for it.

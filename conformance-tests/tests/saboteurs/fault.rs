@@ -97,6 +97,7 @@ pub(crate) enum Fault {
     ExcessIsShown,
     ExcessIsIgnored,
     ExcessEndsByTheOldClock,
+    LockedExcessIsBusy,
     ExcessHasNoTolerance,
     NeverIsExcessive,
     RestCountsFromTheFuture,

@@ -161,6 +161,7 @@ saboteurs! {
     a_store_that_leaves_an_excess: ExcessIsIgnored by a_row_from_the_future_ends_within_its_ttl;
     a_store_that_ends_an_excess_by_the_clock_of_its_beginning: ExcessEndsByTheOldClock by
         a_row_from_the_future_keeps_what_its_owner_was_told;
+    a_store_that_is_busy_over_a_locked_excess: LockedExcessIsBusy by a_locked_row_from_the_future_is_refused;
     a_store_that_ends_what_is_hardly_ahead: ExcessHasNoTolerance by a_small_correction_of_the_clock_is_left_alone;
     a_store_that_takes_never_for_an_excess: NeverIsExcessive by a_lease_without_an_end_is_never_excessive;
     a_store_whose_rests_count_from_the_future: RestCountsFromTheFuture by a_release_in_the_future_leaves_no_rest;

@@ -121,6 +121,12 @@ async fn excess_of(store: &Saboteur, request: &InsertRequest) -> Result<Option<L
             store.inner.change_row(&request.lock_id, |row| row.expires_at = end);
             Ok(Some(row))
         }
+        Fault::LockedExcessIsBusy if row.is_excessive() => {
+            // Only a row that is not locked can be renewed.
+            let owner = store.last_owner(&request.lock_id).expect("a row that is taken was granted");
+            let unlocked = RenewRequest::new(request.lock_id.clone(), owner, ttl(Ttl::MIN));
+            store.inner.renew(&unlocked).await.map(|_| None)
+        }
         Fault::ExcessHasNoTolerance if row.expires_at > end => {
             store.inner.change_row(&request.lock_id, |row| row.expires_at = end);
             Ok(Some(row))

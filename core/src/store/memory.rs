@@ -115,15 +115,16 @@ impl Drop for RowLock {
 #[async_trait]
 impl LockStore for MemoryStore {
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
-        self.apply(&request.lock_id, |row, now| {
-            let outcome = rules::insert(row, request, now);
-            match row.and_then(|row| rules::end_excess(row, now)) {
-                Some(shorter) if matches!(outcome.answer, Inserted::Held(_)) => {
-                    Outcome { write: Some(shorter.clone()), ..rules::insert(Some(&shorter), request, now) }
-                }
-                _ => outcome,
-            }
-        })
+        let inserted = self.apply(&request.lock_id, |row, now| rules::insert(row, request, now))?;
+        if !matches!(inserted, Inserted::Held(_)) {
+            return Ok(inserted);
+        }
+        let ended = self.apply(&request.lock_id, |row, now| match row.and_then(|row| rules::end_excess(row, now)) {
+            Some(shorter) => Outcome { write: Some(shorter.clone()), ..rules::insert(Some(&shorter), request, now) },
+            None => Outcome { answer: inserted.clone(), write: None },
+        });
+        // It is a refusal in any case, also if the row is locked: the next attempt ends the excess.
+        Ok(ended.unwrap_or(inserted))
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {

@@ -101,7 +101,7 @@ pub use request::{DeleteBy, DeleteRequest, InsertRequest, ListFilter, RenewReque
 /// | A1 | `one_of_a_hundred_tasks_wins`, `two_handles_have_one_winner`, `one_of_many_takes_over_an_expired_lock`, `a_counter_under_the_lock_loses_nothing` |
 /// | A2 | `a_grant_is_seen_through_another_handle` |
 /// | C1 | `a_row_records_its_longest_ttl`, `a_shorter_renewal_keeps_the_longest_ttl`, `a_rest_records_its_length`, `a_row_from_the_future_shows_no_more_than_its_ttl` |
-/// | C2 | `a_row_from_the_future_ends_within_its_ttl`, `a_row_from_the_future_keeps_what_its_owner_was_told`, `a_small_correction_of_the_clock_is_left_alone`, `a_lease_without_an_end_is_never_excessive` |
+/// | C2 | `a_row_from_the_future_ends_within_its_ttl`, `a_row_from_the_future_keeps_what_its_owner_was_told`, `a_locked_row_from_the_future_is_refused`, `a_small_correction_of_the_clock_is_left_alone`, `a_lease_without_an_end_is_never_excessive` |
 /// | O1 | `an_insert_after_the_release_is_spent`, `a_spent_token_is_refused_under_a_successor`, `a_spent_token_is_refused_when_the_successor_is_gone`, `a_forced_out_token_is_spent` |
 /// | I1 | `ids_differ_by_case`, `ids_differ_by_trailing_space`, `ids_differ_by_leading_space`, `ids_differ_by_normal_form`, `ids_differ_by_accent`, `numeric_ids_are_text`, `long_ids_differ_in_their_last_character` |
 /// | I2 | `the_longest_id_is_kept_whole`, `ids_with_sql_in_them_are_only_ids` |
