@@ -86,6 +86,10 @@
 //! | `metrics` | the metrics below |
 //! | `all-backends` | every backend there is, with TLS |
 //!
+//! # Platforms
+//!
+//! Unix only: Linux, macOS and others; tests run on Linux. Windows is not supported: the crate does not compile there.
+//!
 //! # Tracing and metrics
 //!
 //! Spans of `tracing`: `acquire` and `run`. Events: acquired, refused, waiting, renewed, renewal failed, lost, released, drained, with lock id, fence,

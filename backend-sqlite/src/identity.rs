@@ -1,5 +1,6 @@
 use std::ffi::OsString;
 use std::fs::metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Which files a connection works on, whatever their names mean by now.
@@ -27,14 +28,6 @@ fn wal_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-#[cfg(unix)]
 fn file_id(path: &Path) -> Option<FileId> {
-    use std::os::unix::fs::MetadataExt;
     metadata(path).ok().map(|file| (file.dev(), file.ino()))
-}
-
-/// Elsewhere a file in use cannot be deleted or replaced.
-#[cfg(not(unix))]
-fn file_id(path: &Path) -> Option<FileId> {
-    metadata(path).ok().map(|_| (0, 0))
 }

@@ -18,6 +18,9 @@
 //!
 //! Architecture invariants: dependencies point down the table only, and no driver is known here.
 
+#[cfg(not(unix))]
+compile_error!("db-mutex supports Unix only (Linux, macOS and others); Windows is not supported");
+
 mod acquire;
 mod builder;
 mod engine;
