@@ -167,9 +167,10 @@ impl PostgresStore {
         self.shared.table.migrate(&mut connection).await
     }
 
-    /// The SQL that creates the table, for people whose administrator does so.
+    /// The SQL that creates the table in the first schema of the search path, for people whose administrator does so. With
+    /// a schema, use [the builder's](PostgresStoreBuilder::schema_sql).
     pub fn schema_sql(table: &TableName) -> String {
-        Table::new(None, table).schema_sql()
+        Self::builder().table(table.clone()).schema_sql()
     }
 
     async fn connection(&self) -> Result<deadpool_postgres::Object, StoreError> {
@@ -205,6 +206,12 @@ impl PostgresStoreBuilder {
     pub fn table(mut self, table: TableName) -> Self {
         self.table = table;
         self
+    }
+
+    /// The SQL that creates the table, for people whose administrator does so. As [`PostgresStore::migrate`], it expects that
+    /// the schema exists.
+    pub fn schema_sql(&self) -> String {
+        Table::new(self.schema.as_ref(), &self.table).schema_sql()
     }
 
     /// Whether a table that is missing or old is created or updated. Default: yes. Otherwise it is an error.

@@ -122,10 +122,10 @@ async fn described(client: &Client, schema: &str, table: &TableName) -> Vec<Stri
 async fn the_printed_schema_is_what_migrating_makes() {
     let (printed, migrated, table) = (fresh("printed"), fresh("migrated"), TableName::new("some_locks").unwrap());
     let administrator = server::administrator().await;
-    let schema_sql = PostgresStore::schema_sql(&table);
-    let sql = format!("CREATE SCHEMA {printed}; CREATE SCHEMA {migrated}; SET search_path = {printed}; {schema_sql}");
-    administrator.batch_execute(&sql).await.unwrap();
     let in_schema = |schema: &str| builder(&table).schema(TableName::new(schema).unwrap());
+    let schema_sql = in_schema(&printed).schema_sql();
+    let sql = format!("CREATE SCHEMA {printed}; CREATE SCHEMA {migrated}; {schema_sql}");
+    administrator.batch_execute(&sql).await.unwrap();
     in_schema(&migrated).connect(&server::url("postgres")).await.unwrap();
 
     let by_hand = described(&administrator, &printed, &table).await;
@@ -133,6 +133,16 @@ async fn the_printed_schema_is_what_migrating_makes() {
     assert!(by_hand.iter().any(|line| line.contains("{fillfactor=50}")), "{by_hand:#?}");
     assert!(by_hand.iter().any(|line| line.contains("version 1")), "{by_hand:#?}");
     in_schema(&printed).migrate(false).connect(&server::url("postgres")).await.expect("it is recognised");
+}
+
+#[tokio::test]
+async fn without_a_schema_the_printed_table_is_in_the_first_of_the_search_path() {
+    let (schema, table) = (fresh("first"), TableName::new("some_locks").unwrap());
+    let administrator = server::administrator().await;
+    let sql = format!("CREATE SCHEMA {schema}; SET search_path = {schema}; {}", PostgresStore::schema_sql(&table));
+    administrator.batch_execute(&sql).await.unwrap();
+    let store = builder(&table).schema(TableName::new(&schema).unwrap()).migrate(false);
+    store.connect(&server::url("postgres")).await.expect("it is recognised");
 }
 
 #[tokio::test]
