@@ -1,0 +1,36 @@
+//! What the MySQL and PostgreSQL backends of [db-mutex](https://docs.rs/db-mutex) share. Not meant for direct use: it
+//! changes whenever they need it to.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `url` | [`ServerUrl`]: the URL of a server, split into its parts |
+//! | `parameter` | [`Parameter`]: one `name=value` of a URL, and how its errors are worded |
+//! | `percent` | percent encoding |
+//! | `tls` | the provider of cryptography, and the certificate authorities |
+
+mod parameter;
+mod percent;
+#[cfg(feature = "_rustls")]
+pub mod tls;
+mod url;
+
+pub use parameter::Parameter;
+pub use percent::encode;
+pub use url::{Host, ServerUrl};
+
+use db_mutex_core::Invalid;
+
+/// The error for a TLS mode in a build without TLS. `parameter` is what selects plain text, such as `sslmode=disable`.
+#[must_use]
+pub fn tls_is_not_compiled_in(parameter: &str) -> Invalid {
+    invalid(format!(
+        "it asks for TLS, which is not compiled in; enable the feature `tls-ring` or `tls-aws-lc-rs`, or write \
+         {parameter} if plain text will do"
+    ))
+}
+
+/// An invalid URL. `reason` must not contain a password.
+#[must_use]
+pub fn invalid(reason: impl Into<String>) -> Invalid {
+    Invalid::Url { reason: reason.into() }
+}
