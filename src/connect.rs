@@ -14,8 +14,10 @@ use crate::{DbMutex, DbMutexBuilder, Error, Invalid, TableName};
 /// | `postgres://user:password@host/database?sslmode=verify-full` | PostgreSQL |
 ///
 /// # Errors
-/// [`Error::Invalid`] for a URL that is not valid, or whose backend is not compiled in; [`Error::Connect`] when the
-/// database cannot be used. No error repeats the URL, for it may have a password in it.
+/// [`Error::Invalid`] when something is wrong with the URL itself, which is found before anything is opened: the error names
+/// the part, and what is allowed. Also when the URL needs a feature that is not compiled in. [`Error::Connect`] when the
+/// network, the server or a file is the reason, such as a missing file of certificate authorities. No error contains a
+/// password.
 ///
 /// # Cancellation safety
 /// When the future is dropped the table may have been created.
@@ -66,11 +68,29 @@ impl Scheme {
         }
     }
 
+    #[cfg(test)]
     fn is_compiled_in(self) -> bool {
         match self {
             Self::Sqlite => cfg!(feature = "sqlite-unbundled"),
             Self::Postgres => cfg!(feature = "postgres"),
             Self::MySql => cfg!(feature = "mysql"),
+        }
+    }
+
+    /// Everything that can be found wrong without opening anything is found here.
+    fn check(self, url: &str) -> Result<(), Invalid> {
+        match self {
+            #[cfg(feature = "sqlite-unbundled")]
+            Self::Sqlite => sqlite_path(url).map(drop),
+            #[cfg(feature = "mysql")]
+            Self::MySql => crate::mysql::MySqlStore::check_url(url),
+            #[cfg(feature = "postgres")]
+            Self::Postgres => crate::postgres::PostgresStore::check_url(url),
+            #[allow(unreachable_patterns, reason = "with every backend compiled in")]
+            scheme => {
+                let _ = url;
+                Err(scheme.turned_off())
+            }
         }
     }
 
@@ -85,15 +105,14 @@ fn invalid(reason: impl Into<String>) -> Invalid {
 }
 
 impl Connector {
-    /// Reads a URL; nothing is opened yet.
+    /// Checks a URL; nothing is opened yet.
     ///
     /// # Errors
-    /// [`Invalid::Url`] when it is not valid, or names a backend that is not compiled in.
+    /// [`Invalid::Url`] when it is invalid, or needs a feature that is not compiled in. It names the part that is wrong, and
+    /// never contains a password.
     pub fn new(url: &str) -> Result<Self, Invalid> {
         let scheme = Scheme::of(url)?;
-        if !scheme.is_compiled_in() {
-            return Err(scheme.turned_off());
-        }
+        scheme.check(url)?;
         Ok(Self { scheme, url: url.to_owned(), table: TableName::default(), create_if_missing: true })
     }
 
@@ -196,8 +215,13 @@ fn sqlite_path(url: &str) -> Result<&str, Invalid> {
     if path.is_empty() {
         return Err(invalid("it names no file; write for example sqlite:locks.db"));
     }
-    if path.contains('?') {
-        return Err(invalid("an sqlite: url takes no `?` options here; leave them out"));
+    if let Some((_, parameters)) = path.split_once('?') {
+        // Not the value, which may be the key of an encrypted database.
+        let name = parameters.split(['=', '&']).next().unwrap_or_default();
+        return Err(invalid(format!("unknown parameter {name:?}; an sqlite: url takes none, and no `?` in its path")));
+    }
+    if path.contains('\0') {
+        return Err(invalid("its path contains a NUL"));
     }
     Ok(path)
 }
@@ -235,8 +259,10 @@ mod tests {
         assert_eq!(sqlite_path("sqlite:/a/b.db"), Ok("/a/b.db"));
         assert_eq!(sqlite_path("sqlite:///a/b.db"), Ok("/a/b.db"));
         assert_eq!(sqlite_path("sqlite::memory:"), Ok(":memory:"));
-        assert!(sqlite_path("sqlite:").is_err());
-        assert!(sqlite_path("sqlite:a.db?mode=ro").is_err());
+        assert!(reason("sqlite:").contains("names no file"));
+        assert!(reason("sqlite:a.db?mode=s3cret&x=1").contains("unknown parameter \"mode\""));
+        assert!(!reason("sqlite:a.db?mode=s3cret&x=1").contains("s3cret"));
+        assert!(reason("sqlite:a\0b").contains("NUL"));
     }
 
     #[test]

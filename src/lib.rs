@@ -80,11 +80,14 @@
 //! | `sqlite` (default) | `sqlite::SqliteStore`, with SQLite compiled in |
 //! | `sqlite-unbundled` | the same, with the system's SQLite (3.37 or newer) |
 //! | `mysql` | `mysql::MySqlStore`, for MySQL and MariaDB, with TLS |
-//! | `postgres` | `postgres::PostgresStore` |
-//! | `tls` | TLS to PostgreSQL, through rustls with ring |
-//! | `tls-aws-lc-rs` | the same with aws-lc |
+//! | `postgres` | `postgres::PostgresStore`, with TLS |
+//! | `tls-ring` | TLS through rustls with the cryptography of ring; part of `mysql` and `postgres` |
+//! | `tls-aws-lc-rs` | the same with aws-lc, which is then used in place of ring |
 //! | `metrics` | the metrics below |
-//! | `all-backends` | every backend there is, with TLS |
+//! | `all-backends` | all backends |
+//!
+//! No feature excludes another. An application that has installed a default provider for rustls keeps it: TLS to both servers
+//! uses it then.
 //!
 //! # Platforms
 //!

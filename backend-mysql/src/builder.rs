@@ -69,7 +69,8 @@ impl MySqlStoreBuilder {
     /// # Cancellation safety
     /// As [`MySqlStore::connect`].
     pub async fn connect(self, url: &str) -> Result<MySqlStore, StoreError> {
-        let url = Url::read(url)?;
+        let url = Url::parse(url)
+            .map_err(|invalid| StoreError::new(StoreErrorKind::Config, invalid.to_string()).with_source(invalid))?;
         let limit = self.statement_timeout;
         let opening = async move {
             let (mut connection, opts) = first_connection(&url, self.pool_size).await?;

@@ -30,8 +30,14 @@ pub(crate) fn failure_of(error: &Error) -> Failure {
 }
 
 /// A handshake that was refused comes as an I/O error that carries the reason.
+#[cfg(feature = "_rustls")]
 fn is_tls(io: &std::io::Error) -> bool {
     io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+#[cfg(not(feature = "_rustls"))]
+fn is_tls(_: &std::io::Error) -> bool {
+    false
 }
 
 /// Says what an error of the driver means, and what to do about it.

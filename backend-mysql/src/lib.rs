@@ -11,7 +11,8 @@
 //! | `statement` | a statement and its values, prepared or as text |
 //! | `client` | sending statements, and sending them again if a connection broke |
 //! | `session` | what a connection has to be set to |
-//! | `connect`, `url` | the first connection; the URL, and TLS |
+//! | `connect` | the first connection |
+//! | `url`, `tls` | what a URL says, and how a connection is protected |
 //! | `migrate` | the table, and whether it is ours |
 //! | `row` | reading what the server answers |
 //! | `error` | what an error of the server means |
@@ -48,12 +49,14 @@ mod session;
 mod sql;
 mod statement;
 mod store;
+#[cfg(feature = "_rustls")]
+mod tls;
 mod url;
 
 use std::fmt;
 
 use db_mutex_core::store::{InFlight, Limits, StoreTime};
-use db_mutex_core::{Error, Fence, Guard, StoreError, StoreErrorKind, TableName};
+use db_mutex_core::{Error, Fence, Guard, Invalid, StoreError, StoreErrorKind, TableName};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Pool, Transaction, Value};
 
@@ -98,23 +101,31 @@ pub struct MySqlStore {
 impl MySqlStore {
     /// Connects to the server that `url` names, and creates the table if there is none.
     ///
-    /// `mysql://user:password@host:3306/database`, or `mariadb://…`; special characters as `%xx`. Behind a `?`:
+    /// `mysql://user:password@host:3306/database`, or `mariadb://…`, with special characters as `%xx` and an IPv6 address in
+    /// brackets. After a `?`, with `&` between them:
     ///
-    /// | option | means |
+    /// | parameter | meaning |
     /// |---|---|
-    /// | `ssl-mode=disabled` | no TLS; the default towards this machine (`localhost`, loopback, `socket=…`) |
+    /// | `ssl-mode=disabled` | no TLS; the default for this machine (`localhost`, loopback, `socket=…`) |
     /// | `ssl-mode=preferred` | TLS if the server has it, nothing verified |
-    /// | `ssl-mode=required` | TLS, nothing verified: safe from those who listen only |
-    /// | `ssl-mode=verify_ca` | the certificate has to be of a known authority |
-    /// | `ssl-mode=verify_identity` | and for this very host; the default towards other machines |
-    /// | `ssl-ca=FILE` | the authorities, in PEM; default: those that browsers know |
-    /// | `socket=PATH` | through a Unix socket |
+    /// | `ssl-mode=required` | TLS, nothing verified: safe from those who only listen |
+    /// | `ssl-mode=verify_ca` | TLS with a certificate of a known authority |
+    /// | `ssl-mode=verify_identity` | the same, for this very host; the default for other machines |
+    /// | `ssl-ca=FILE` | the known authorities, in PEM; default: those that the operating system trusts |
+    /// | `socket=PATH` | connects through a Unix socket |
+    /// | `compression` | `fast`, `on`, `best`, or a level from 0 to 9 |
+    /// | `tcp_keepalive`, `tcp_nodelay` | of the connection: milliseconds; `true` or `false` |
+    /// | `max_allowed_packet` | bytes |
+    /// | `enable_cleartext_plugin`, `secure_auth` | of the login: `true` or `false` |
     ///
-    /// Upper case, `-` for `_`, and PostgreSQL's words are understood too.
+    /// Upper case, `-` for `_`, and PostgreSQL's words are understood too. Other parameters are refused. TLS needs one of the
+    /// features `tls-ring` (on by default) and `tls-aws-lc-rs`. The driver uses the process's default provider of
+    /// cryptography; the first connection with TLS installs one if there is none.
     ///
     /// # Errors
-    /// When the URL is not valid, the server cannot be reached, refuses the login, is read-only, or has a table of that name
-    /// in which locks would not hold. No error repeats the URL or the password.
+    /// [`Config`](StoreErrorKind::Config), with an [`Invalid`] as its source, when the URL is invalid. Otherwise when the
+    /// server cannot be reached, refuses the login, is read-only, or has a table of that name in which locks would not hold.
+    /// No error contains the password.
     ///
     /// # Cancellation safety
     /// When the future is dropped the table may have been created.
@@ -155,6 +166,14 @@ impl MySqlStore {
         let client = &self.operations.client;
         let connection = client.pool.get_conn().await.map_err(error::store_error)?;
         client.session.on(connection, async |connection| migrate::migrate(connection, &self.table).await).await
+    }
+
+    /// Checks a URL without connecting. [`connect`](Self::connect) does so too.
+    ///
+    /// # Errors
+    /// [`Invalid::Url`], which names the part of the URL that is wrong, and never contains a password.
+    pub fn check_url(url: &str) -> Result<(), Invalid> {
+        url::Url::parse(url).map(drop)
     }
 
     /// The SQL that creates the table, for people whose administrator does so.

@@ -1,132 +1,138 @@
-//! The URL of a database server, and the words about TLS in it.
-
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use db_mutex_core::{StoreError, StoreErrorKind};
-use mysql_async::{Opts, OptsBuilder, SslOpts};
+use db_mutex_core::Invalid;
+use db_mutex_sql_support::{Parameter, ServerUrl, encode, invalid};
+use mysql_async::{Opts, OptsBuilder};
 
-/// How much TLS there has to be: the words of the MySQL clients.
+const EXAMPLE: &str = "mysql://user:password@host/database";
+
+/// How the connection is protected, in the words of
+/// [MySQL's clients](https://dev.mysql.com/doc/refman/8.4/en/connection-options.html#option_general_ssl-mode).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SslMode {
+    /// Plain text.
     Disabled,
-    /// TLS where the server has it; nothing is verified.
+    /// TLS if the server has it, unverified.
     Preferred,
-    /// TLS; nothing is verified.
+    /// TLS, unverified.
     Required,
-    /// TLS with a certificate of a known authority, for whatever name.
+    /// TLS with a certificate of a known authority.
     VerifyCa,
-    /// TLS with a certificate of a known authority for this very host.
+    /// TLS with a certificate of a known authority for that very host.
     VerifyIdentity,
 }
 
 impl SslMode {
-    fn of(word: &str) -> Option<Self> {
-        Some(match word.to_ascii_lowercase().replace(['-', '_'], "").as_str() {
+    fn of(parameter: &Parameter) -> Result<Self, Invalid> {
+        Ok(match normalized(&parameter.value).as_str() {
             "disabled" | "disable" => Self::Disabled,
             "preferred" | "prefer" => Self::Preferred,
             "required" | "require" => Self::Required,
-            "verifyca" => Self::VerifyCa,
-            "verifyidentity" | "verifyfull" => Self::VerifyIdentity,
-            _ => return None,
+            "verify_ca" => Self::VerifyCa,
+            "verify_identity" | "verify_full" => Self::VerifyIdentity,
+            _ => return Err(parameter.invalid("write disabled, preferred, required, verify_ca or verify_identity")),
         })
     }
 }
 
-/// A URL that was read. No `Debug`: the driver's own shows the password.
+/// The parameters that the driver reads, and what to write instead of an invalid value. It has more, which the store
+/// decides itself: about TLS, the pool, and what a session is set to.
+const DRIVER_PARAMETERS: &[(&str, &str)] = &[
+    ("socket", "write the path of a Unix socket"),
+    ("compression", "write fast, on, best, or a level from 0 to 9"),
+    ("tcp_keepalive", "write a number of milliseconds"),
+    ("tcp_nodelay", "write true or false"),
+    ("max_allowed_packet", "write a number of bytes"),
+    ("enable_cleartext_plugin", "write true or false"),
+    ("secure_auth", "write true or false"),
+];
+
+/// A URL that was parsed. No `Debug`: the driver's own shows the password.
 #[derive(Clone)]
+#[cfg_attr(not(feature = "_rustls"), allow(dead_code, reason = "a part of it is only for TLS"))]
 pub(crate) struct Url {
-    opts: Opts,
+    opts: OptsBuilder,
     pub(crate) ssl_mode: SslMode,
-    ssl_ca: Option<PathBuf>,
+    pub(crate) ssl_ca: Option<PathBuf>,
 }
 
 impl Url {
-    pub(crate) fn read(url: &str) -> Result<Self, StoreError> {
-        let Some((scheme, rest)) = url.split_once("://") else {
-            return Err(invalid("it has no `://`; write for example mysql://user:password@host/database"));
-        };
-        if !["mysql", "mariadb"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-            return Err(invalid("its scheme is unknown; write mysql:// or mariadb://"));
-        }
-        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (mut ssl_mode, mut ssl_ca, mut others) = (None, None, Vec::new());
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match key.to_ascii_lowercase().replace('-', "_").as_str() {
-                "ssl_mode" | "sslmode" => {
-                    ssl_mode = Some(SslMode::of(value).ok_or_else(|| {
-                        invalid("ssl-mode is none of disabled, preferred, required, verify_ca, verify_identity")
-                    })?);
+    /// Parses a URL. No error contains a password.
+    pub(crate) fn parse(text: &str) -> Result<Self, Invalid> {
+        let url = ServerUrl::parse(text, &["mysql", "mariadb"], EXAMPLE)?;
+        let (mut ssl_mode, mut ssl_ca, mut driver_parameters) = (None, None, Vec::new());
+        for parameter in &url.parameters {
+            match normalized(&parameter.name).as_str() {
+                "ssl_mode" | "sslmode" => ssl_mode = Some(SslMode::of(parameter)?),
+                "ssl_ca" | "sslca" | "sslrootcert" if parameter.value.is_empty() => {
+                    return Err(parameter.invalid("write the path of a PEM file"));
                 }
-                "ssl_ca" | "sslca" | "sslrootcert" => ssl_ca = Some(PathBuf::from(decoded(value)?)),
-                "require_ssl" | "verify_ca" | "verify_identity" | "built_in_roots" => {
-                    return Err(invalid("about TLS it takes only ssl-mode=… and ssl-ca=…"));
-                }
-                _ => others.push(pair),
+                "ssl_ca" | "sslca" | "sslrootcert" => ssl_ca = Some(parameter),
+                _ => driver_parameters.push(driver_parameter(parameter)?),
             }
         }
-        let mut plain = format!("mysql://{place}");
-        if !others.is_empty() {
-            plain = format!("{plain}?{}", others.join("&"));
+        let [host] = &url.hosts[..] else {
+            let flaw = if url.hosts.is_empty() { "names no host" } else { "names more than one host" };
+            return Err(invalid(format!("it {flaw}; write for example {EXAMPLE}")));
+        };
+        if url.database.is_none() {
+            return Err(invalid(format!("it names no database; write for example {EXAMPLE}")));
         }
-        // The driver's error is not kept: it may repeat a part of the URL.
-        let opts = Opts::from_url(&plain)
-            .map_err(|_| invalid("write mysql://user:password@host:port/database, with %xx for special characters"))?;
-        if opts.db_name().is_none_or(str::is_empty) {
-            return Err(invalid("it names no database; write mysql://user:password@host/database"));
+        // The driver reads the parameters alone: it would leave an IPv6 address in its brackets.
+        let opts = driver_opts(&driver_parameters).ok_or_else(|| invalid("its parameters conflict"))?;
+        let is_near = opts.socket().is_some() || is_this_machine(&host.name);
+        let ssl_mode = ssl_mode.unwrap_or(if is_near { SslMode::Disabled } else { SslMode::VerifyIdentity });
+        if let (Some(ssl_ca), SslMode::Disabled) = (ssl_ca, ssl_mode) {
+            return Err(ssl_ca.conflict("needs an ssl-mode that uses TLS; add for example ssl-mode=verify_identity"));
         }
-        let ssl_mode = ssl_mode.unwrap_or(if is_near(&opts) { SslMode::Disabled } else { SslMode::VerifyIdentity });
-        if ssl_ca.is_some() && ssl_mode == SslMode::Disabled {
-            return Err(invalid("ssl-ca needs an ssl-mode that uses TLS, such as verify_identity"));
+        if cfg!(not(feature = "_rustls")) && !matches!(ssl_mode, SslMode::Disabled | SslMode::Preferred) {
+            return Err(db_mutex_sql_support::tls_is_not_compiled_in("ssl-mode=disabled"));
         }
-        Ok(Self { opts, ssl_mode, ssl_ca })
+        let opts = OptsBuilder::from_opts(opts)
+            .ip_or_hostname(host.name.as_str())
+            .tcp_port(host.port.unwrap_or(3306))
+            .user(url.user)
+            .pass(url.password)
+            .db_name(url.database)
+            // Not over the server's Unix socket unless the URL names it: what the URL says is where it goes.
+            .prefer_socket(false);
+        Ok(Self { opts, ssl_mode, ssl_ca: ssl_ca.map(|parameter| PathBuf::from(&parameter.value)) })
     }
 
-    /// The options of a connection, with TLS or without. `name` is whom the certificate has to be for, if not the host.
-    pub(crate) fn opts(&self, tls: bool, name: Option<String>) -> OptsBuilder {
-        let mut ssl = SslOpts::default();
-        if let Some(file) = &self.ssl_ca {
-            ssl = ssl.with_root_certs(vec![file.clone().into()]).with_disable_built_in_roots(true);
-        }
-        if matches!(self.ssl_mode, SslMode::Preferred | SslMode::Required) {
-            ssl = ssl.with_danger_accept_invalid_certs(true);
-        }
-        ssl = ssl.with_danger_tls_hostname_override(name);
-        // Not over the server's Unix socket by itself: what the URL says is where it goes.
-        OptsBuilder::from_opts(self.opts.clone()).prefer_socket(false).ssl_opts(tls.then_some(ssl))
+    /// The options of a connection, except for TLS.
+    pub(crate) fn opts(&self) -> OptsBuilder {
+        self.opts.clone()
     }
+}
+
+/// Checks a parameter and returns it as the driver writes it.
+fn driver_parameter(parameter: &Parameter) -> Result<String, Invalid> {
+    let normalized = normalized(&parameter.name);
+    let known = DRIVER_PARAMETERS.iter().find(|(name, _)| *name == normalized);
+    let Some((name, advice)) = known else {
+        let of_the_driver = DRIVER_PARAMETERS.iter().map(|(name, _)| *name);
+        return Err(parameter.unknown(["ssl-mode", "ssl-ca"].into_iter().chain(of_the_driver)));
+    };
+    let pair = format!("{name}={}", encode(&parameter.value));
+    match driver_opts(std::slice::from_ref(&pair)) {
+        Some(_) if !parameter.value.is_empty() => Ok(pair),
+        _ => Err(parameter.invalid(advice)),
+    }
+}
+
+fn driver_opts(parameters: &[String]) -> Option<Opts> {
+    Opts::from_url(&format!("mysql://localhost/?{}", parameters.join("&"))).ok()
+}
+
+/// As MySQL's option files do, `-` is the same as `_`.
+fn normalized(name: &str) -> String {
+    name.to_ascii_lowercase().replace('-', "_")
 }
 
 /// Whether what is sent does not leave the machine.
-fn is_near(opts: &Opts) -> bool {
-    let host = opts.ip_or_hostname();
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    opts.socket().is_some()
-        || host.eq_ignore_ascii_case("localhost")
-        || address.is_ok_and(|address| address.is_loopback())
-}
-
-fn decoded(value: &str) -> Result<String, StoreError> {
-    let broken = || invalid("the value of ssl-ca is not a path; write %25 for a percent sign");
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        rest = behind;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let digits = rest.split_at_checked(2).ok_or_else(broken)?;
-        let digits_text = std::str::from_utf8(digits.0).map_err(|_| broken())?;
-        bytes.push(u8::from_str_radix(digits_text, 16).map_err(|_| broken())?);
-        rest = digits.1;
-    }
-    String::from_utf8(bytes).map_err(|_| broken())
-}
-
-fn invalid(reason: &str) -> StoreError {
-    StoreError::new(StoreErrorKind::Config, format!("database url is not valid: {reason}"))
+fn is_this_machine(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -134,11 +140,22 @@ mod tests {
     use super::*;
 
     fn mode(url: &str) -> SslMode {
-        Url::read(url).unwrap_or_else(|error| panic!("{url}: {error}")).ssl_mode
+        Url::parse(url).unwrap_or_else(|error| panic!("{url}: {error}")).ssl_mode
+    }
+
+    fn opts(url: &str) -> Opts {
+        Url::parse(url).unwrap_or_else(|error| panic!("{url}: {error}")).opts().into()
+    }
+
+    #[track_caller]
+    fn refused(url: &str, says: &str) {
+        let message = Url::parse(url).err().unwrap_or_else(|| panic!("{url} was accepted")).to_string();
+        assert!(message.contains(says), "{url} is refused with {message:?}, which does not say {says:?}");
+        assert!(!message.contains("s3cret"), "{message}");
     }
 
     #[test]
-    fn plain_text_leaves_the_machine_only_when_it_is_told_to() {
+    fn only_what_stays_on_this_machine_may_be_plain_without_a_word() {
         for near in ["127.0.0.1", "127.8.9.1:3307", "localhost", "LOCALHOST", "[::1]"] {
             assert_eq!(mode(&format!("mysql://u:p@{near}/db")), SslMode::Disabled, "{near}");
         }
@@ -163,29 +180,83 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_url_is_explained_and_never_repeated() {
-        for bad in [
-            "mysql:u:s3cret@host/db",
-            "redis://u:s3cret@host/db",
-            "mysql://u:s3cret@host",
-            "mysql://u:s3cret@host/",
-            "mysql://u:s3cret@host/db?ssl-mode=s3cret",
-            "mysql://u:s3cret@host/db?require_ssl=true",
-            "mysql://u:s3cret@host/db?unknown=s3cret",
-            "mysql://u:s3cret@host:port/db",
-            "mysql://u:s3cret@host/db?ssl-mode=disabled&ssl-ca=s3cret",
-        ] {
-            let error = Url::read(bad).err().unwrap_or_else(|| panic!("{bad} was accepted"));
-            assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
-            assert_eq!(error.kind(), StoreErrorKind::Config);
+    fn what_the_driver_is_told() {
+        let opts = opts("MariaDB://a%40b:p%2F%25w@db.example:33/d%2Fb?socket=%2Frun%2Fa%26b&tcp-nodelay=false");
+        assert_eq!(opts.user(), Some("a@b"));
+        assert_eq!(opts.pass(), Some("p/%w"));
+        assert_eq!((opts.ip_or_hostname(), opts.tcp_port()), ("db.example", 33));
+        assert_eq!(opts.db_name(), Some("d/b"));
+        assert_eq!(opts.socket(), Some("/run/a&b"));
+        assert!(!opts.tcp_nodelay());
+        assert!(!opts.prefer_socket());
+    }
+
+    #[test]
+    fn ipv6_addresses_lose_their_brackets() {
+        let opts = opts("mysql://root@[::1]:3307/db");
+        assert_eq!((opts.ip_or_hostname(), opts.tcp_port()), ("::1", 3307));
+    }
+
+    #[test]
+    fn a_missing_place_is_refused() {
+        refused("mysql://u:s3cret@host", "names no database");
+        refused("mysql://u:s3cret@host/", "names no database");
+        refused("mysql://u:s3cret@/db", "names no host");
+        refused("mysql://u:s3cret@h1,h2/db", "more than one host");
+    }
+
+    #[test]
+    fn a_bad_part_is_named() {
+        refused("mysql:u:s3cret@host/db", "`://`");
+        refused("redis://u:s3cret@host/db", "scheme");
+        refused("mysql://u:s3cret@host:port/db", "port is \"port\"");
+        refused("mysql://u:s3cret%zz@host/db", "the password");
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_named() {
+        refused("mysql://u:s3cret@h/d?unknown=s3cret", "unknown parameter `unknown`; the known ones are ssl-mode, ");
+        for of_the_store in ["require_ssl=true", "verify_ca=false", "pool_max=1", "client_found_rows=true"] {
+            refused(&format!("mysql://u:s3cret@h/d?{of_the_store}"), "unknown parameter `");
         }
     }
 
     #[test]
-    fn a_path_is_decoded() {
-        assert_eq!(decoded("%2Fetc%2fca.pem").unwrap(), "/etc/ca.pem");
-        assert_eq!(decoded("/etc/ca.pem").unwrap(), "/etc/ca.pem");
-        assert!(decoded("%zz").is_err());
-        assert!(decoded("%2").is_err());
+    fn a_bad_value_is_shown_with_what_is_allowed() {
+        for (pair, says) in [
+            (
+                "ssl-mode=maybe",
+                "`ssl-mode` is \"maybe\"; write disabled, preferred, required, verify_ca or verify_identity",
+            ),
+            ("ssl-mode=", "`ssl-mode` is \"\""),
+            ("ssl-ca=", "`ssl-ca` is \"\"; write the path"),
+            ("ssl-ca=%zz", "`ssl-ca` has a `%`"),
+            ("socket=", "`socket` is \"\""),
+            ("compression=much", "`compression` is \"much\"; write fast"),
+            ("tcp_keepalive=10s", "`tcp_keepalive` is \"10s\"; write a number of milliseconds"),
+            ("tcp_nodelay=perhaps", "`tcp_nodelay` is \"perhaps\"; write true or false"),
+            ("max-allowed-packet=1M", "`max-allowed-packet` is \"1M\""),
+            ("enable_cleartext_plugin=1", "`enable_cleartext_plugin` is \"1\""),
+            ("secure_auth=1", "`secure_auth` is \"1\""),
+        ] {
+            refused(&format!("mysql://u:s3cret@h/d?{pair}"), says);
+        }
+    }
+
+    #[test]
+    fn an_authority_without_tls_is_refused() {
+        refused("mysql://u:s3cret@h/d?ssl-mode=disabled&ssl-ca=s3cret", "`ssl-ca` needs an ssl-mode");
+        refused("mysql://u:s3cret@localhost/d?ssl-ca=s3cret", "`ssl-ca` needs an ssl-mode");
+    }
+
+    #[cfg(not(feature = "_rustls"))]
+    #[test]
+    fn without_tls_a_url_that_asks_for_it_is_refused() {
+        for parameters in ["", "?ssl-mode=verify_identity", "?ssl-mode=required"] {
+            refused(&format!("mysql://u:s3cret@db.example/d{parameters}"), "feature `tls-ring`");
+        }
+        for word in ["disabled", "preferred"] {
+            mode(&format!("mysql://u:s3cret@db.example/d?ssl-mode={word}"));
+        }
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn store_error(error: tokio_postgres::Error) -> StoreError {
 }
 
 /// Whether TLS itself failed, over a network that works.
-#[cfg(feature = "rustls-any")]
+#[cfg(feature = "_rustls")]
 pub(crate) fn is_certificate(error: &tokio_postgres::Error) -> bool {
     // An I/O error leaves its own cause out of the chain.
     error
@@ -83,7 +83,7 @@ pub(crate) fn is_certificate(error: &tokio_postgres::Error) -> bool {
         .is_some_and(|cause| cause.is::<rustls::Error>())
 }
 
-#[cfg(not(feature = "rustls-any"))]
+#[cfg(not(feature = "_rustls"))]
 pub(crate) fn is_certificate(_: &tokio_postgres::Error) -> bool {
     false
 }

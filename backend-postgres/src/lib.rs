@@ -52,7 +52,7 @@ mod send;
 mod session;
 mod sql;
 mod store;
-#[cfg(feature = "rustls-any")]
+#[cfg(feature = "_rustls")]
 mod tls;
 mod url;
 mod verify;
@@ -63,7 +63,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use db_mutex_core::store::InFlight;
-use db_mutex_core::{StoreError, StoreErrorKind, TableName};
+use db_mutex_core::{Invalid, StoreError, StoreErrorKind, TableName};
 use deadpool_postgres::Pool;
 
 use crate::connector::Connector;
@@ -115,12 +115,29 @@ struct Shared {
 impl PostgresStore {
     /// Connects, and creates the table or brings it up to date if it has to be.
     ///
-    /// The URL is that of [`tokio_postgres::Config`], and `sslmode` (disable, prefer, require, verify-ca, verify-full) and
-    /// `sslrootcert` as in libpq. Without `sslmode` a connection that leaves the machine is verified in full, and so is one
-    /// with `sslrootcert`; to loopback or a Unix socket it is `prefer`.
+    /// `postgres://user:password@host:5432/database`, or `postgresql://…`, with special characters as `%xx` and an IPv6 address
+    /// in brackets. After a `?`, with `&` between them:
+    ///
+    /// | parameter | meaning |
+    /// |---|---|
+    /// | `sslmode=disable` | no TLS |
+    /// | `sslmode=prefer` | TLS if the server has it, nothing verified; the default for this machine (`localhost`, loopback, a Unix socket) |
+    /// | `sslmode=require` | TLS, nothing verified: safe from those who only listen. With `sslrootcert`: as `verify-ca` |
+    /// | `sslmode=verify-ca` | TLS with a certificate of a known authority |
+    /// | `sslmode=verify-full` | the same, for this very host; the default for other machines, and with `sslrootcert` |
+    /// | `sslrootcert=FILE` | the known authorities, in PEM; default, and with `system`: those that the operating system trusts |
+    /// | `host`, `hostaddr`, `port`, `user`, `password`, `dbname` | as in libpq; `host=/run/postgresql` is a Unix socket |
+    /// | `application_name`, `options`, `target_session_attrs`, `channel_binding`, `sslnegotiation`, `load_balance_hosts` | as in libpq |
+    /// | `connect_timeout`, `tcp_user_timeout`, `keepalives_idle`, `keepalives_interval` | seconds |
+    /// | `keepalives`, `keepalives_retries` | 0 or 1; a number |
+    ///
+    /// Other parameters are refused, and so is a URL without a database. TLS needs one of the features `tls-ring` (on by
+    /// default) and `tls-aws-lc-rs`. It uses the process's default provider of cryptography if there is one, and installs none.
     ///
     /// # Errors
-    /// When the server cannot be reached or accepts no writes, the table is not ours, or a right is missing.
+    /// [`Config`](StoreErrorKind::Config), with an [`Invalid`] as its source, when the URL is invalid. Otherwise when the
+    /// server cannot be reached or accepts no writes, the table is not ours, or a right is missing. No error contains the
+    /// password.
     ///
     /// # Cancellation safety
     /// When the future is dropped the table may have been created.
@@ -165,6 +182,14 @@ impl PostgresStore {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let mut connection = self.connection().await?;
         self.shared.table.migrate(&mut connection).await
+    }
+
+    /// Checks a URL without connecting. [`connect`](Self::connect) does so too.
+    ///
+    /// # Errors
+    /// [`Invalid::Url`], which names the part of the URL that is wrong, and never contains a password.
+    pub fn check_url(url: &str) -> Result<(), Invalid> {
+        url::Url::parse(url).map(drop)
     }
 
     /// The SQL that creates the table in the first schema of the search path, for people whose administrator does so. With

@@ -1,15 +1,13 @@
-//! TLS through rustls, without a word about which provider of cryptography the application uses elsewhere.
+//! TLS through rustls. No default provider of cryptography is installed: that is left to the application.
 
-use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
+use db_mutex_sql_support::tls::{authorities, provider};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -18,7 +16,7 @@ use crate::url::TlsMode;
 
 /// A connector for what the URL asks for.
 pub(crate) fn connector(mode: TlsMode, root_certificates: Option<&Path>) -> Result<MakeRustlsConnect, StoreError> {
-    let provider = Arc::new(provider());
+    let provider = provider();
     let verifier: Arc<dyn ServerCertVerifier> = match mode {
         TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => Arc::new(AnyCertificate(Arc::clone(&provider))),
         TlsMode::VerifyCa => Arc::new(AnyName(verifier(root_certificates, &provider)?)),
@@ -33,49 +31,13 @@ pub(crate) fn connector(mode: TlsMode, root_certificates: Option<&Path>) -> Resu
     Ok(MakeRustlsConnect::new(config))
 }
 
-#[cfg(feature = "tls")]
-fn provider() -> CryptoProvider {
-    rustls::crypto::ring::default_provider()
-}
-
-#[cfg(not(feature = "tls"))]
-fn provider() -> CryptoProvider {
-    rustls::crypto::aws_lc_rs::default_provider()
-}
-
-/// Verifies against the authorities of a file, or those that the system knows.
+/// Verifies against the authorities of a file, or those that the operating system trusts.
 fn verifier(file: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, StoreError> {
     let mut roots = RootCertStore::empty();
-    match file {
-        Some(file) => add_file(&mut roots, file)?,
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        let message = match file {
-            Some(file) => format!("sslrootcert {file:?} has no certificate in it; name a PEM file"),
-            None => "the system knows no certificate authority; install ca-certificates, or name one with sslrootcert"
-                .into(),
-        };
-        return Err(StoreError::new(Kind::Config, message));
-    }
+    roots.add_parsable_certificates(authorities("sslrootcert", file)?);
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map_err(|error| StoreError::new(Kind::Config, "the certificate authorities cannot be used").with_source(error))
-}
-
-fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<(), StoreError> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-        StoreError::new(Kind::Config, format!("sslrootcert {file:?} cannot be read as PEM certificates"))
-            .with_source(error)
-    };
-    let reader = io::BufReader::new(File::open(file).map_err(|error| failed(error.into()))?);
-    for certificate in CertificateDer::pem_reader_iter(reader) {
-        let certificate = certificate.map_err(|error| failed(error.to_string().into()))?;
-        roots.add(certificate).map_err(|error| failed(error.into()))?;
-    }
-    Ok(())
 }
 
 /// `verify-ca`: a known authority, whatever the host is called.

@@ -51,7 +51,7 @@ pub(crate) enum Command {
     124  the lock was lost while the command ran; the command was ended\n  \
     125  db-mutex itself failed: database unreachable, bad table, ...\n  \
     126  the command could not be executed; 127 it was not found\n  \
-    64   usage\n\n\
+    64   usage: an invalid option, name or URL\n\n\
     The command sees DB_MUTEX_NAME, DB_MUTEX_FENCE, DB_MUTEX_OWNER and DB_MUTEX_EXPIRES_AT.")]
 pub(crate) struct RunArgs {
     /// The name of the lock

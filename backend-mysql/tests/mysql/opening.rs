@@ -1,7 +1,11 @@
+use std::error::Error;
+
 use db_mutex_core::store::LockStore;
-use db_mutex_core::{StoreErrorKind, TableName};
+use db_mutex_core::{Invalid, StoreErrorKind, TableName};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::Row;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::database::{Database, MINUTE, ask, both, id};
 use crate::servers::pool_with;
@@ -77,6 +81,31 @@ async fn a_server_that_is_not_there_is_unavailable() {
     let error = MySqlStore::connect("mysql://u:p@127.0.0.1:1/db").await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
     assert!(error.is_transient());
+}
+
+#[tokio::test]
+async fn an_ipv6_address_is_connected_to() {
+    for database in both() {
+        let (login, place) = database.url.rsplit_once('@').unwrap();
+        let (address, name) = place.split_once('/').unwrap();
+        let (address, listener) = (address.to_owned(), TcpListener::bind("[::1]:0").await.unwrap());
+        let url = format!("{login}@[::1]:{}/{name}", listener.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut server = TcpStream::connect(&address).await.unwrap();
+                tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+            }
+        });
+        MySqlStore::builder().table(database.table.clone()).connect(&url).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_invalid_url_is_the_source_of_the_error() {
+    let error = MySqlStore::connect("mysql://u:s3cret@h/d?ssl-mode=maybe").await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Config);
+    assert!(matches!(error.source().unwrap().downcast_ref(), Some(Invalid::Url { .. })), "{error:?}");
+    assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
 }
 
 #[tokio::test]

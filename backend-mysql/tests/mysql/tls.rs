@@ -90,10 +90,14 @@ async fn plain_text_to_another_host_needs_the_word() {
     }
 }
 
+/// A file that has to be read is not a part of the URL's text: the error is not about the URL, and names the parameter.
 #[tokio::test]
-async fn a_missing_file_of_authorities_is_an_error() {
+async fn a_missing_file_of_authorities_is_named() {
     for (database, folder) in server_at("localhost") {
-        let answer = connect(&database, &format!("?ssl-mode=verify_ca&ssl-ca={folder}/no-such.pem")).await;
-        assert!(answer.is_err());
+        for word in ["required", "verify_ca", "verify_identity"] {
+            let answer = connect(&database, &format!("?ssl-mode={word}&ssl-ca={folder}/no-such.pem")).await;
+            let error = answer.unwrap_err().to_string();
+            assert!(error.contains("ssl-ca") && error.contains("no-such.pem"), "{error}");
+        }
     }
 }

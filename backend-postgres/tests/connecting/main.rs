@@ -20,6 +20,7 @@ mod rights;
 mod server;
 mod standby;
 mod tls;
+mod urls;
 
 /// A name that no other test and no earlier run has used.
 fn fresh(what: &str) -> String {

@@ -128,7 +128,7 @@ async fn a_url_that_cannot_be_read_does_not_show_it() {
         "postgres://u:s3cret-canary@[::1/d",
         "postgres://u:s3cret-canary&x@h/d?x",
         "postgres://u:p@h/d?password",
-        "postgres://u:p@h/d?s3cret-canary=1",
+        "postgres://u:s3cret-canary@h/d?s3cret-canary=1",
         "postgres://u:p@h/d?nonsense=s3cret-canary",
         "postgres://u:s3cret-canary@h/d?sslmode=s3cret-canary",
         "postgres://u:s3cret-canary@h/d?sslpassword=s3cret-canary",
