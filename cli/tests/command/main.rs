@@ -19,6 +19,7 @@
 //! | `inspect` | `list`, `show`, `release`, `purge`, `migrate` |
 //! | `postgres` | the same on PostgreSQL |
 //! | `terminal` | a command that reads from the terminal |
+//! | `tls` | whom the servers' certificates have to be from |
 
 mod bad_input;
 mod crashes;
@@ -34,3 +35,4 @@ mod sandbox;
 mod signals;
 mod signals_while_waiting;
 mod terminal;
+mod tls;
