@@ -168,8 +168,11 @@ async fn a_release_whose_reply_was_lost_and_that_then_meets_a_locked_row_is_unkn
         let locked = database.lock_row("job").await;
         for many in [false, true] {
             proxy.lose_the_next_reply();
-            let answer =
-                if many { store.delete_many(&[release.clone()]).await.remove(0) } else { store.delete(&release).await };
+            let answer = if many {
+                store.delete_many(std::slice::from_ref(&release)).await.remove(0)
+            } else {
+                store.delete(&release).await
+            };
             let error = answer.unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Unavailable, "many: {many}, {error:?}");
         }
