@@ -26,6 +26,7 @@ mod on_a_file {
         ignore = {
             a_locked_row_is_busy_at_once: "SQLite locks the database for a moment, not rows for as long as a transaction",
             a_locked_row_leaves_its_batch_alone: "SQLite locks the database for a moment, not rows for as long as a transaction",
+            a_locked_row_from_the_future_is_refused: "SQLite locks the database for a moment, not rows for as long as a transaction",
         }
     );
 
@@ -69,6 +70,7 @@ mod in_memory {
         ignore = {
             a_locked_row_is_busy_at_once: "no other connection can reach a database in memory",
             a_locked_row_leaves_its_batch_alone: "no other connection can reach a database in memory",
+            a_locked_row_from_the_future_is_refused: "no other connection can reach a database in memory",
             a_row_from_the_future_shows_no_more_than_its_ttl: "no other connection can reach a database in memory",
             a_row_from_the_future_ends_within_its_ttl: "no other connection can reach a database in memory",
             a_row_from_the_future_keeps_what_its_owner_was_told: "no other connection can reach a database in memory",
