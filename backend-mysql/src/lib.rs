@@ -2,7 +2,7 @@
 //!
 //! | file | the one idea |
 //! |---|---|
-//! | `lib` | [`MySqlStore`], and [`verify_in`](MySqlStore::verify_in) |
+//! | `lib` | [`MySqlStore`] |
 //! | `builder` | its options, and how it is opened |
 //! | `store` | the contract; each request in a task that outlives its caller |
 //! | `insert`, `renew`, `delete` | asking for locks, renewing leases, releasing locks |
@@ -14,6 +14,7 @@
 //! | `connect` | the first connection |
 //! | `url`, `tls` | what a URL says, and how a connection is protected |
 //! | `migrate` | the table, and whether it is ours |
+//! | `verify` | proving the lock inside the user's own transaction |
 //! | `row` | reading what the server answers |
 //! | `error` | what an error of the server means |
 //!
@@ -52,13 +53,13 @@ mod store;
 #[cfg(feature = "_rustls")]
 mod tls;
 mod url;
+mod verify;
 
 use std::fmt;
 
-use db_mutex_core::store::{InFlight, Limits, StoreTime};
-use db_mutex_core::{Error, Fence, Guard, Invalid, StoreError, StoreErrorKind, TableName};
-use mysql_async::prelude::Queryable;
-use mysql_async::{Pool, Transaction, Value};
+use db_mutex_core::store::{InFlight, Limits};
+use db_mutex_core::{Invalid, StoreError, TableName};
+use mysql_async::Pool;
 
 use crate::operations::Operations;
 
@@ -123,9 +124,9 @@ impl MySqlStore {
     /// cryptography; the first connection with TLS installs one if there is none.
     ///
     /// # Errors
-    /// [`Config`](StoreErrorKind::Config), with an [`Invalid`] as its source, when the URL is invalid. Otherwise when the
-    /// server cannot be reached, refuses the login, is read-only, or has a table of that name in which locks would not hold.
-    /// No error contains the password.
+    /// [`Config`](db_mutex_core::StoreErrorKind::Config), with an [`Invalid`] as its source, when the URL is invalid.
+    /// Otherwise when the server cannot be reached, refuses the login, is read-only, or has a table of that name in which locks
+    /// would not hold. No error contains the password.
     ///
     /// # Cancellation safety
     /// When the future is dropped the table may have been created.
@@ -179,50 +180,6 @@ impl MySqlStore {
     /// The SQL that creates the table, for people whose administrator does so.
     pub fn schema_sql(table: &TableName) -> String {
         migrate::schema_sql(table)
-    }
-
-    /// Proves inside your own transaction that the guard still holds its lock, and keeps it so until the transaction ends.
-    ///
-    /// What a lease alone cannot do: your transaction's work is protected even if it outlives the lease. From this call
-    /// until it ends, no one else is granted the lock (their requests are busy, which a mutex repeats, and then reports),
-    /// while renewals go on. Commit only if the answer was `Ok`; roll back otherwise. Release the guard after the commit,
-    /// not before: a release has to change what the transaction has locked, and is busy until then.
-    ///
-    /// On MariaDB begin the transaction with
-    /// [READ COMMITTED](mysql_async::IsolationLevel::ReadCommitted): at its default, REPEATABLE READ, a share lock also
-    /// locks the gap before it, so that acquiring the lock whose id sorts just before this one waits for your commit.
-    ///
-    /// The transaction has to be on the store's database.
-    ///
-    /// # Errors
-    /// [`Error::Lost`] when the lock is lost; [`Error::Store`] when the database fails.
-    ///
-    /// # Cancellation safety
-    /// When the future is dropped, roll back.
-    pub async fn verify_in(&self, transaction: &mut Transaction<'_>, guard: &Guard) -> Result<Fence, Error> {
-        let sql = self.operations.sql.verify_owner(guard.lock_id(), guard.owner_token());
-        let now: Result<Option<Value>, _> = transaction.query_first(sql).await;
-        guard.verified(match now.map(|now| now.map(row::number)) {
-            // The lease's end is the guard's: every renewal went through it. The row's own could be read only from the
-            // transaction's snapshot, which may be older, or under a lock that holds renewals up.
-            Ok(Some(Some(now))) => {
-                let lasts = StoreTime::from_micros(now) < guard.lease().expires_at;
-                Ok(lasts.then(|| guard.fence()))
-            }
-            Ok(Some(None)) => Err(StoreError::new(StoreErrorKind::Other, "the server's clock could not be read")),
-            Ok(None) => Ok(None),
-            Err(error) => Err(error::store_error(error)),
-        })
-    }
-
-    /// What [`verify_in`](Self::verify_in) sends, for users of other drivers: one statement with two parameters, the bytes
-    /// of the [lock id](Guard::lock_id) and the 16 bytes of the [owner](Guard::owner_token).
-    ///
-    /// It answers one row with the server's clock in microseconds since 1970. The lock is verified if there is a row and its
-    /// value is below the `expires_at` of [`Guard::lease`]. Keep the statement as it is: another index, or one more
-    /// column, would lock more or less than it has to.
-    pub fn verify_sql(&self) -> String {
-        self.operations.sql.verify("?", "?")
     }
 }
 

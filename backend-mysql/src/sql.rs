@@ -34,6 +34,7 @@ pub(crate) struct Sql {
     table: String,
     insert: Arc<str>,
     delete: Arc<str>,
+    pub(crate) verify: String,
 }
 
 impl Sql {
@@ -46,7 +47,8 @@ impl Sql {
         );
         let delete =
             delete(&table, "SELECT CAST(? AS BINARY) AS id, CAST(? AS BINARY) AS own, CAST(? AS SIGNED) AS rest");
-        Self { table, insert: insert.into(), delete: delete.into() }
+        let verify = verify(&table, "?", "?");
+        Self { table, insert: insert.into(), delete: delete.into(), verify }
     }
 
     /// Grants the lock if it is free. The last insert id is the time of the grant and the fencing token, or zero if nothing
@@ -223,20 +225,21 @@ impl Sql {
         format!("UPDATE {} SET released_at = released_at WHERE lock_id = X''", self.table)
     }
 
-    /// The server's clock, if the owner still owns the lock; from then on no one else can own it until the commit.
-    ///
-    /// It reads nothing but `by_owner`, and so locks nothing but the entry there: a renewal does not touch that, a takeover
-    /// has to change it.
-    pub(crate) fn verify(&self, id: &str, owner: &str) -> String {
-        format!(
-            "SELECT {NOW} FROM {table} FORCE INDEX (by_owner) WHERE lock_id = {id} AND owner = {owner} LOCK IN SHARE MODE",
-            table = self.table
-        )
-    }
-
+    /// See [`verify`].
     pub(crate) fn verify_owner(&self, lock_id: &LockId, owner: &OwnerToken) -> String {
-        self.verify(&id(lock_id), &own(owner))
+        verify(&self.table, &id(lock_id), &own(owner))
     }
+}
+
+/// The server's clock, if the owner still owns the lock; from then on no one else can own it until the commit.
+///
+/// It reads nothing but `by_owner`, and so locks nothing but the entry there: a renewal does not touch that, a takeover
+/// has to change it.
+fn verify(table: &str, id: &str, owner: &str) -> String {
+    format!(
+        "SELECT {NOW} AS verified FROM {table} FORCE INDEX (by_owner)
+         WHERE lock_id = {id} AND owner = {owner} LOCK IN SHARE MODE"
+    )
 }
 
 /// The first read of the table (`p`) is a plain one: a refused attempt locks and writes nothing. It reads rows that are not

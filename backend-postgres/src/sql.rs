@@ -87,7 +87,7 @@ impl Sql {
                  old AS MATERIALIZED (
                      SELECT fence FROM {mine} AND current_setting('transaction_isolation') <> 'read committed' FOR SHARE
                  )
-                 SELECT fence FROM fresh UNION ALL SELECT fence FROM old",
+                 SELECT fence AS verified FROM fresh UNION ALL SELECT fence FROM old",
                 mine = format_args!("{table} WHERE lock_id = $1 AND owner = $2 AND expires_at > {NOW}"),
             ),
 

@@ -1,4 +1,7 @@
-use db_mutex_core::{Error, Fence, Guard};
+use std::error::Error as StdError;
+
+use db_mutex_core::store::VerifyQuery;
+use db_mutex_core::{Error, Fence, Guard, StoreError, StoreErrorKind};
 use tokio_postgres::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -36,13 +39,82 @@ impl PostgresStore {
         guard.verified(answer.map_err(store_error))
     }
 
-    /// The SQL that [`verify_in`](Self::verify_in) runs, for users of other drivers.
+    /// Same as [`verify_in`](Self::verify_in), with a transaction of another driver: sqlx, sea-orm, diesel-async, …
     ///
-    /// Run it **twice** inside your transaction, with the parameters `$1`, the lock id as text, and `$2`, the 16 bytes of
-    /// [`Guard::owner_token`] as `bytea`. The first run takes the lock on the row, the second sees what it was taken on: if it
-    /// answers a row, with the fencing token, the lock is yours until the transaction ends. If either answers none, it is
-    /// lost: roll back.
-    pub fn verify_sql(&self) -> &str {
-        &self.shared.sql.verify
+    /// `send` runs a [query](VerifyQuery) on `connection`, on which your transaction is under way, and returns the integer of
+    /// the row, or `None` if there is no row. It is called twice: the first run takes the lock on the row, the
+    /// second sees what it was taken on.
+    ///
+    /// ```ignore
+    /// let mut transaction = pool.begin().await?;
+    /// store
+    ///     .verify_with(&mut *transaction, &guard, async |connection, query| {
+    ///         let statement = sqlx::query_scalar(query.sql).bind(query.lock_id).bind(query.owner);
+    ///         statement.fetch_optional(connection).await
+    ///     })
+    ///     .await?;
+    /// // … the work …
+    /// transaction.commit().await?;
+    /// ```
+    ///
+    /// Pass all that `send` needs as `connection`. In a task that is spawned, the compiler rejects a closure that borrows
+    /// anything else (“`Send` is not general enough”).
+    ///
+    /// # Errors
+    /// Same as [`verify_in`](Self::verify_in); an error of `send` is the source of [`Error::Store`]. Roll back.
+    ///
+    /// # Cancellation safety
+    /// Same as [`verify_in`](Self::verify_in).
+    pub async fn verify_with<C, E>(
+        &self,
+        connection: &mut C,
+        guard: &Guard,
+        mut send: impl AsyncFnMut(&mut C, VerifyQuery<'_>) -> Result<Option<i64>, E>,
+    ) -> Result<Fence, Error>
+    where
+        C: ?Sized,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let query = self.verify_query(guard);
+        let answer = match send(connection, query).await {
+            Ok(Some(_)) => send(connection, query).await,
+            lost_or_failed => lost_or_failed,
+        };
+        verified(guard, answer)
     }
+
+    /// Same as [`verify_with`](Self::verify_with) with a driver that blocks, such as diesel.
+    ///
+    /// # Errors
+    /// Same as [`verify_with`](Self::verify_with).
+    pub fn blocking_verify_with<C, E>(
+        &self,
+        connection: &mut C,
+        guard: &Guard,
+        mut send: impl FnMut(&mut C, VerifyQuery<'_>) -> Result<Option<i64>, E>,
+    ) -> Result<Fence, Error>
+    where
+        C: ?Sized,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let query = self.verify_query(guard);
+        let answer = match send(connection, query) {
+            Ok(Some(_)) => send(connection, query),
+            lost_or_failed => lost_or_failed,
+        };
+        verified(guard, answer)
+    }
+
+    fn verify_query<'a>(&'a self, guard: &'a Guard) -> VerifyQuery<'a> {
+        VerifyQuery::new(&self.shared.sql.verify, guard.lock_id(), guard.owner_token())
+    }
+}
+
+fn verified<E>(guard: &Guard, answer: Result<Option<i64>, E>) -> Result<Fence, Error>
+where
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    guard.verified(answer.map(|fence| fence.map(Fence::new)).map_err(|error| {
+        StoreError::new(StoreErrorKind::Other, "the query that verifies the lock failed").with_source(error)
+    }))
 }

@@ -2,10 +2,11 @@
 //!
 //! | file | the one idea |
 //! |---|---|
-//! | `lib` | [`SqliteStore`], its builder, and [`verify_in`](SqliteStore::verify_in) |
+//! | `lib` | [`SqliteStore`] and its builder |
 //! | `store` | the operations of the contract, each one statement |
 //! | `sql` | every statement |
 //! | `worker` | the thread that owns the connection |
+//! | `verify` | proving the lock inside the user's own transaction |
 //! | `open` | how a connection is opened, and what is refused |
 //! | `one_row` | stepping a statement to its end, where the commit is |
 //! | `identity` | noticing that the file under the connection was replaced |
@@ -19,13 +20,14 @@ mod one_row;
 mod open;
 mod sql;
 mod store;
+mod verify;
 mod worker;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use db_mutex_core::{Error, Fence, Guard, StoreError, TableName};
+use db_mutex_core::{StoreError, TableName};
 
 use crate::open::Place;
 use crate::sql::Sql;
@@ -81,24 +83,6 @@ impl SqliteStore {
             busy_timeout: Duration::from_secs(5),
             create_if_missing: true,
         }
-    }
-
-    /// Proves inside your own transaction that the guard still holds its lock, and keeps it so until the commit.
-    ///
-    /// What a lease alone cannot do: your transaction's work is protected even if it outlives the lease. From this
-    /// call until it ends, the transaction has the database's one write lock, and a takeover needs that too. Others'
-    /// requests wait meanwhile (renewals also), up to their busy timeout, so keep the transaction short. Commit only if
-    /// the answer was `Ok`; roll back otherwise.
-    ///
-    /// Use a transaction on the same file, begun with
-    /// [`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate): a deferred one that has read
-    /// before fails here when somebody has written since.
-    ///
-    /// # Errors
-    /// [`Error::Lost`] if the lock is lost, or the transaction is on another file; [`Error::Store`] if the
-    /// database fails.
-    pub fn verify_in(&self, transaction: &rusqlite::Transaction<'_>, guard: &Guard) -> Result<Fence, Error> {
-        guard.verified(self.verify_owner(transaction, guard.lock_id(), guard.owner_token()))
     }
 
     /// The SQL that creates the table, for people whose administrator does so.

@@ -115,7 +115,8 @@ impl Sql {
             // A write that changes nothing: from here to the commit the transaction has the write lock, and a takeover
             // needs it.
             verify: format!(
-                "UPDATE \"{table}\" SET owner = owner WHERE lock_id = ?1 AND owner = ?2 AND expires_at > {NOW} RETURNING fence"
+                "UPDATE \"{table}\" SET owner = owner WHERE lock_id = ?1 AND owner = ?2 AND expires_at > {NOW}
+                 RETURNING fence AS verified"
             ),
         }
     }

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use db_mutex_core::store::{
     DeleteBy, DeleteRequest, Deleted, Fence, HolderName, InsertRequest, Inserted, Lease, Limits, ListFilter, LockId,
-    LockRow, LockStore, OwnerToken, PendingDelete, RenewRequest, Renewed, StoreError, StoreErrorKind, StoreTime,
-    async_trait, duration_from_micros,
+    LockRow, LockStore, PendingDelete, RenewRequest, Renewed, StoreError, StoreErrorKind, StoreTime, async_trait,
+    duration_from_micros,
 };
 use rusqlite::{Row, Transaction, TransactionBehavior};
 
@@ -267,20 +267,4 @@ fn read_lease(row: &Row<'_>, columns: [usize; 3]) -> rusqlite::Result<Lease> {
     let [fence, acquired_at, expires_at] = columns;
     let time = |column| row.get(column).map(StoreTime::from_micros);
     Ok(Lease::new(Fence::new(row.get(fence)?), time(acquired_at)?, time(expires_at)?))
-}
-
-impl SqliteStore {
-    pub(crate) fn verify_owner(
-        &self,
-        transaction: &rusqlite::Transaction<'_>,
-        id: &LockId,
-        owner: &OwnerToken,
-    ) -> Result<Option<Fence>, StoreError> {
-        let failed = |error: rusqlite::Error| {
-            let message = "the transaction could not verify the lock; is it on the store's database file?";
-            StoreError::new(StoreErrorKind::Other, message).with_source(error)
-        };
-        let mut verify = transaction.prepare_cached(&self.verify_sql).map_err(failed)?;
-        one_row(&mut verify, (id.as_str(), owner.as_bytes()), |row| row.get(0).map(Fence::new)).map_err(failed)
-    }
 }

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use db_mutex_core::store::{DeleteRequest, Deleted, LockStore};
-use db_mutex_core::{DbMutex, Guard};
+use db_mutex_core::store::{DeleteRequest, Deleted, LockStore, VerifyQuery};
+use db_mutex_core::{DbMutex, Error, Guard};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::Queryable;
-use db_mutex_mysql::mysql_async::{Conn, IsolationLevel, Transaction, TxOpts};
+use db_mutex_mysql::mysql_async::{self, Conn, IsolationLevel, Transaction, TxOpts};
 
 use crate::database::{Database, MINUTE, ask, both, busy, force, granted, id, request, until_free, waits_for_no_lock};
 
@@ -167,16 +167,61 @@ async fn a_release_before_the_commit_is_busy_and_not_lost() {
 }
 
 #[tokio::test]
-async fn the_text_for_other_drivers_verifies_too() {
+async fn another_driver_verifies_the_same() {
+    for isolation in ISOLATIONS {
+        for database in both() {
+            let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_millis(300)).await;
+            let mut transaction = begin(&mut mine, isolation).await;
+            let mut answers = Vec::new();
+            let mut send = async |transaction: &mut Transaction<'_>, query: VerifyQuery<'_>| {
+                let answer = transaction.exec_first(query.sql, (query.lock_id, query.owner)).await?;
+                answers.push(answer);
+                Ok::<_, mysql_async::Error>(answer)
+            };
+            assert_eq!(store.verify_with(&mut transaction, &guard, &mut send).await.unwrap(), guard.fence());
+            until_free(&store, "job").await;
+            // The statement alone would do: it still returns a row.
+            let error = store.verify_with(&mut transaction, &guard, &mut send).await.unwrap_err();
+            assert!(error.is_lost(), "the lease is over: {error:?}");
+            assert!(matches!(answers[..], [Some(_), Some(_)]), "{answers:?}");
+            busy(ask(&store, "job", MINUTE).await);
+            transaction.commit().await.unwrap();
+            granted(ask(&store, "job", MINUTE).await.unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_driver_cannot_verify_a_lost_lock() {
+    for isolation in ISOLATIONS {
+        for database in both() {
+            let Bench { store, guard, mut mine, .. } = bench(&database, MINUTE).await;
+            let mut transaction = begin(&mut mine, isolation).await;
+            // A snapshot in which the lock is still held.
+            transaction.query_drop(format!("SELECT count(*) FROM {}_work", database.table)).await.unwrap();
+            assert_eq!(force(&store, "job").await, Deleted::Released);
+            let verified = store.verify_with(&mut transaction, &guard, async |transaction, query| {
+                transaction.exec_first(query.sql, (query.lock_id, query.owner)).await
+            });
+            assert!(verified.await.unwrap_err().is_lost());
+            transaction.rollback().await.unwrap();
+        }
+    }
+}
+
+/// What the closure of a driver that blocks returns is judged alike, and its error is there to be looked at.
+#[tokio::test]
+async fn a_driver_that_blocks_is_judged_alike() {
     for database in both() {
-        let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_millis(300)).await;
-        let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
-        let parameters = (guard.lock_id().as_str().as_bytes(), guard.owner_token().as_bytes().as_slice());
-        let now: Option<i64> = transaction.exec_first(store.verify_sql(), parameters).await.unwrap();
-        assert!(now.is_some_and(|now| now < guard.lease().expires_at.as_micros()));
-        until_free(&store, "job").await;
-        busy(ask(&store, "job", MINUTE).await);
-        transaction.commit().await.unwrap();
-        granted(ask(&store, "job", MINUTE).await.unwrap());
+        let Bench { store, guard, .. } = bench(&database, MINUTE).await;
+        let ends = guard.lease().expires_at.as_micros();
+        let verify =
+            |answer: Result<Option<i64>, std::fmt::Error>| store.blocking_verify_with(&mut (), &guard, |(), _| answer);
+        assert_eq!(verify(Ok(Some(ends - 1))).unwrap(), guard.fence());
+        let error = verify(Err(std::fmt::Error)).unwrap_err();
+        let Error::Store { source, .. } = error else { panic!("{error:?}") };
+        assert!(std::error::Error::source(&source).unwrap().is::<std::fmt::Error>());
+        assert!(verify(Ok(Some(ends))).unwrap_err().is_lost());
+        assert!(verify(Ok(None)).unwrap_err().is_lost());
     }
 }

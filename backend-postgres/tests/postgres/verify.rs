@@ -1,8 +1,9 @@
 use std::time::{Duration, Instant};
 
-use db_mutex_core::store::{Inserted, LockStore, Renewed};
-use db_mutex_core::{DbMutex, Guard, StoreErrorKind, Ttl};
+use db_mutex_core::store::{Inserted, LockStore, Renewed, VerifyQuery};
+use db_mutex_core::{DbMutex, Error, Guard, StoreErrorKind, Ttl};
 use db_mutex_postgres::PostgresStore;
+use tokio_postgres::Transaction;
 
 use crate::database::{MINUTE, ask, id, mutex, renewal, store, until_free};
 use crate::server::administrator;
@@ -135,28 +136,74 @@ async fn every_isolation_level_proves_the_same() {
     }
 }
 
-/// `FOR KEY SHARE` answers the row as its snapshot saw it, also when it was given away before the lock was had. The time
-/// between the two is stretched here; a process that loses the processor does the same.
+/// `FOR KEY SHARE` returns the row as its snapshot saw it, also when the lock was given away before the row was locked. The
+/// time between the two is stretched here; a process that loses the processor does the same.
 #[tokio::test]
-async fn a_lock_lost_between_snapshot_and_row_lock_is_seen_at_the_second_look() {
+async fn a_lock_lost_between_snapshot_and_row_lock_is_not_verified() {
     let store = store("stretched").await;
     let mutex = mutex(&store);
     let guard = guard(&mutex, MINUTE).await;
     let mut mine = administrator().await;
-    let transaction = mine.transaction().await.unwrap();
-    let slow = store.verify_sql().replacen("lock_id = $1", "lock_id = $1 AND pg_sleep(1.5) IS NOT NULL", 1);
-    assert_ne!(slow, store.verify_sql());
-    let (id, owner) = (guard.lock_id().as_str(), guard.owner_token().as_bytes().as_slice());
+    let mut transaction = mine.transaction().await.unwrap();
     let force = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         mutex.force_release("job").await.unwrap()
     };
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&id, &owner];
-    let (first, forced) = tokio::join!(transaction.query(&slow, &parameters), force);
+    let mut answers = Vec::new();
+    let verify = store.verify_with(&mut transaction, &guard, async |transaction, query| {
+        let slow = query.sql.replacen("lock_id = $1", "lock_id = $1 AND pg_sleep(1.5) IS NOT NULL", 1);
+        assert_ne!(slow, query.sql);
+        let sql = if answers.is_empty() { &slow } else { query.sql };
+        let answer = transaction.query_opt(sql, &[&query.lock_id, &query.owner]).await?.map(|row| row.get("verified"));
+        answers.push(answer);
+        Ok::<_, tokio_postgres::Error>(answer)
+    });
+    let (verified, forced) = tokio::join!(verify, force);
     assert!(forced);
-    let second = transaction.query(store.verify_sql(), &parameters).await.unwrap();
-    println!("after the loss, the first look answers {} row, the second {}", first.unwrap().len(), second.len());
-    assert!(second.is_empty(), "a lost lock was proved");
+    let error = verified.expect_err("a lost lock was verified");
+    assert!(error.is_lost(), "{error:?}");
+    assert_eq!(answers, [Some(guard.fence().get()), None], "a single run is no proof: it returns the fencing token");
+}
+
+#[tokio::test]
+async fn another_driver_verifies_the_same() {
+    let store = store("other_driver").await;
+    let mutex = mutex(&store);
+    let guard = guard(&mutex, BRIEF).await;
+    let mut mine = administrator().await;
+    let mut transaction = mine.transaction().await.unwrap();
+    let send = async |transaction: &mut Transaction<'_>, query: VerifyQuery<'_>| {
+        let row = transaction.query_opt(query.sql, &[&query.lock_id, &query.owner]).await?;
+        Ok::<_, tokio_postgres::Error>(row.map(|row| row.get("verified")))
+    };
+    assert_eq!(store.verify_with(&mut transaction, &guard, send).await.unwrap(), guard.fence());
+    until_free(&store, "job").await;
+    assert!(is_refused(&store).await);
+    assert!(store.verify_with(&mut transaction, &guard, send).await.unwrap_err().is_lost(), "the lease is over");
+    transaction.commit().await.unwrap();
+    assert!(!is_refused(&store).await);
+}
+
+/// What the closure of a driver that blocks returns decides, and its error is there to be looked at.
+#[tokio::test]
+async fn both_answers_of_a_driver_that_blocks_count() {
+    let store = store("blocking").await;
+    let mutex = mutex(&store);
+    let guard = guard(&mutex, MINUTE).await;
+    let verify = |mut answers: Vec<Result<Option<i64>, std::fmt::Error>>| {
+        let verified = store.blocking_verify_with(&mut answers, &guard, |answers, _| answers.remove(0));
+        assert!(answers.is_empty(), "the query was not run as often as it has to be");
+        verified
+    };
+    let fence = Some(guard.fence().get());
+    assert_eq!(verify(vec![Ok(fence), Ok(fence)]).unwrap(), guard.fence());
+    for answers in [vec![Ok(fence), Err(std::fmt::Error)], vec![Err(std::fmt::Error)]] {
+        let error = verify(answers).unwrap_err();
+        let Error::Store { source, .. } = error else { panic!("{error:?}") };
+        assert!(std::error::Error::source(&source).unwrap().is::<std::fmt::Error>());
+    }
+    assert!(verify(vec![Ok(fence), Ok(None)]).unwrap_err().is_lost());
+    assert!(verify(vec![Ok(None)]).unwrap_err().is_lost());
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use db_mutex_core::StoreErrorKind;
-use db_mutex_core::store::Inserted;
+use db_mutex_core::store::{Inserted, VerifyQuery};
+use db_mutex_core::{Error, StoreErrorKind};
 use db_mutex_sqlite::SqliteStore;
-use db_mutex_sqlite::rusqlite::{Transaction, TransactionBehavior};
+use db_mutex_sqlite::rusqlite::{self, Transaction, TransactionBehavior};
 
 use crate::database::{Database, ask, until_free};
 
@@ -84,4 +84,26 @@ async fn a_transaction_with_an_old_snapshot_is_an_error_and_not_proof() {
     ask(&store, "other", MINUTE).await.unwrap();
     let error = store.verify_in(&transaction, &guard).unwrap_err();
     assert!(!error.is_lost(), "an error of the database is not a lost lock: {error}");
+}
+
+#[tokio::test]
+async fn another_driver_verifies_the_same() {
+    let database = Database::new();
+    let store = database.store().await;
+    let mutex = database.mutex().await;
+    let guard = mutex.lock("job").ttl(Duration::from_millis(300)).acquire().await.unwrap();
+    let mut mine = database.connection();
+    let mut transaction = mine.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let send = |transaction: &mut Transaction<'_>, query: VerifyQuery<'_>| -> Result<Option<i64>, rusqlite::Error> {
+        let mut statement = transaction.prepare(query.sql)?;
+        statement.query_map((query.lock_id, query.owner), |row| row.get("verified"))?.next().transpose()
+    };
+    let other = async |transaction: &mut Transaction<'_>, query: VerifyQuery<'_>| send(transaction, query);
+    assert_eq!(store.verify_with(&mut transaction, &guard, other).await.unwrap(), guard.fence());
+    assert_eq!(store.blocking_verify_with(&mut transaction, &guard, send).unwrap(), guard.fence());
+    until_free(&store, "job").await;
+    assert!(store.verify_with(&mut transaction, &guard, other).await.unwrap_err().is_lost());
+    assert!(store.blocking_verify_with(&mut transaction, &guard, send).unwrap_err().is_lost());
+    let failing = async |_: &mut (), _: VerifyQuery<'_>| Err(std::fmt::Error);
+    assert!(matches!(store.verify_with(&mut (), &guard, failing).await, Err(Error::Store { .. })));
 }

@@ -11,6 +11,7 @@ mod memory;
 mod pending;
 mod request;
 pub mod rules;
+mod verify;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use limits::Limits;
 pub use memory::{MemoryStore, RowLock};
 pub use pending::PendingDelete;
 pub use request::{DeleteBy, DeleteRequest, InsertRequest, ListFilter, RenewRequest};
+pub use verify::VerifyQuery;
 
 /// A table of locks in a database: the contract that everything else here is built on.
 ///

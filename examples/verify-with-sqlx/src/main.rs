@@ -3,73 +3,97 @@
 use std::error::Error;
 use std::time::Duration;
 
+use db_mutex_core::store::VerifyQuery;
 use db_mutex_core::{DbMutex, Fence, Guard};
 use db_mutex_postgres::PostgresStore;
-use sqlx::{Connection, PgConnection, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool};
+
+type Failure = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Failure> {
     let url =
         std::env::var("DATABASE_URL").map_err(|_| "set DATABASE_URL to postgres://user:password@host/database")?;
-    let mut connection = PgConnection::connect(&url).await?;
-    sqlx::query("CREATE TEMPORARY TABLE reports (fence bigint NOT NULL)").execute(&mut connection).await?;
-
+    let pool = PgPool::connect(&url).await?;
+    sqlx::query("DROP TABLE IF EXISTS verify_with_sqlx").execute(&pool).await?;
+    sqlx::query("CREATE TABLE verify_with_sqlx (fence bigint NOT NULL)").execute(&pool).await?;
     let store = PostgresStore::connect(&url).await?;
     let mutex = DbMutex::new(store.clone())?;
-    let guard = mutex.lock("report").ttl(Duration::from_secs(60)).acquire().await?;
 
     // The lock is held: the work is committed.
-    let mut transaction = connection.begin().await?;
-    let fence = verified(&store, &mut transaction, &guard).await?.ok_or("the lock is lost, though nobody took it")?;
-    write(&mut transaction, fence).await?;
-    transaction.commit().await?;
+    let guard = acquire(&mutex).await?;
+    let task = tokio::spawn({
+        let (store, pool) = (store.clone(), pool.clone());
+        async move { write_report(&store, &pool, &guard).await.map(|fence| (guard, fence)) }
+    });
+    let (guard, fence) = task.await??;
     assert_eq!(fence, guard.fence());
-    assert_eq!(reports(&mut connection).await?, 1);
+    assert_eq!(reports(&pool).await?, 1);
     println!("held: verified and committed under the fence {fence}");
 
-    // An operator takes the lock away, and somebody else gets it: the work is undone.
+    // An operator takes the lock away, and another holder gets it: the work is undone.
     mutex.force_release("report").await?;
-    let successor = mutex.lock("report").acquire().await?;
-    let mut transaction = connection.begin().await?;
-    write(&mut transaction, guard.fence()).await?;
-    match verified(&store, &mut transaction, &guard).await? {
-        Some(_) => return Err("a lock that was taken away must not be verified".into()),
-        None => transaction.rollback().await?,
-    }
-    assert_eq!(reports(&mut connection).await?, 1);
-    println!("lost: verification found no row, rolled back");
-
+    let successor = acquire(&mutex).await?;
+    let error = write_report(&store, &pool, &guard).await.err().ok_or("a lock that was taken away was verified")?;
+    assert!(error.downcast_ref().is_some_and(db_mutex_core::Error::is_lost), "{error}");
+    assert_eq!(reports(&pool).await?, 1);
+    println!("lost: {error}");
     successor.release().await?;
+
+    lost_at_the_worst_moment(&store, &mutex, &pool).await?;
+
+    sqlx::query("DROP TABLE verify_with_sqlx").execute(&pool).await?;
+    mutex.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }
 
-/// The fencing token if the guard still holds its lock, which it then does until the transaction ends; `None` if it has
-/// lost it: roll back.
-async fn verified(
-    store: &PostgresStore,
-    transaction: &mut Transaction<'_, Postgres>,
-    guard: &Guard,
-) -> Result<Option<Fence>, sqlx::Error> {
-    let mut fence = None;
-    // The first run takes the lock on the row, the second sees what it was taken on. Both have to find it.
-    for _ in 0..2 {
-        fence = sqlx::query_scalar(store.verify_sql())
-            .bind(guard.lock_id().as_str())
-            .bind(guard.owner_token().as_bytes().as_slice())
-            .fetch_optional(&mut **transaction)
-            .await?;
-        if fence.is_none() {
-            break;
+async fn acquire(mutex: &DbMutex) -> Result<Guard, db_mutex_core::Error> {
+    mutex.lock("report").ttl(Duration::from_secs(60)).wait(Duration::from_secs(5)).acquire().await
+}
+
+/// The work and the proof that the lock is held, in one transaction. Every error rolls it back.
+async fn write_report(store: &PostgresStore, pool: &PgPool, guard: &Guard) -> Result<Fence, Failure> {
+    let mut transaction = pool.begin().await?;
+    // From here to the commit no one else is granted the lock.
+    let fence = store.verify_with(&mut *transaction, guard, run).await?;
+    sqlx::query("INSERT INTO verify_with_sqlx VALUES ($1)").bind(fence.get()).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(fence)
+}
+
+async fn run(connection: &mut PgConnection, query: VerifyQuery<'_>) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar(query.sql).bind(query.lock_id).bind(query.owner).fetch_optional(connection).await
+}
+
+/// Why the store decides how often the query runs: the lock is lost after the query has read its row and before it has
+/// locked it. Here the time between the two is a second; usually it is some microseconds, unless the process is suspended.
+async fn lost_at_the_worst_moment(store: &PostgresStore, mutex: &DbMutex, pool: &PgPool) -> Result<(), Failure> {
+    let guard = acquire(mutex).await?;
+    let mut transaction = pool.begin().await?;
+    let mut answers = Vec::new();
+    let verified = store.verify_with(&mut *transaction, &guard, async |connection, mut query| {
+        let slow = query.sql.replacen("lock_id = $1", "lock_id = $1 AND pg_sleep(1) IS NOT NULL", 1);
+        if answers.is_empty() {
+            query.sql = &slow;
         }
-    }
-    Ok(fence.map(Fence::new))
-}
-
-async fn write(transaction: &mut Transaction<'_, Postgres>, fence: Fence) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO reports VALUES ($1)").bind(fence.get()).execute(&mut **transaction).await?;
+        let answer = run(connection, query).await?;
+        answers.push(answer);
+        Ok::<_, sqlx::Error>(answer)
+    });
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        mutex.force_release("report").await
+    };
+    let (verified, forced) = tokio::join!(verified, meanwhile);
+    assert!(forced?);
+    let error = verified.err().ok_or("a lock that was lost in between was verified")?;
+    assert!(error.is_lost(), "{error}");
+    assert_eq!(answers, [Some(guard.fence().get()), None], "one run alone would have verified it");
+    transaction.rollback().await?;
+    println!("lost in between: the first run still saw the lock, the second did not");
     Ok(())
 }
 
-async fn reports(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT count(*) FROM reports").fetch_one(connection).await
+async fn reports(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT count(*) FROM verify_with_sqlx").fetch_one(pool).await
 }
