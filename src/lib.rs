@@ -18,8 +18,138 @@
 //! # fn main() {}
 //! ```
 //!
-//! If another holder has the lock, that is [`Error::Held`], which says who and for how much longer. A lease that ended
-//! before the work did is [`Error::Lost`]. A database that fails is neither.
+//! A lock is a lease in a table of your database, under a name of your choice. Three defaults matter:
+//!
+//! | by default | change it with |
+//! |---|---|
+//! | a lock that is held is not waited for: [`Error::Held`] says who has it, and for how much longer | [`wait`](Lock::wait) |
+//! | the lease ends after 30 minutes, or `DB_MUTEX_TTL_SECONDS`: that is how long others wait after a crash | [`ttl`](Lock::ttl) |
+//! | the lease is not renewed: work that takes longer has lost the lock, [`Error::Lost`] | [`keep_alive`](Lock::keep_alive) |
+//!
+//! They are set on a [`Lock`], or for all locks with [`Connector::builder`]. A database that fails is neither "held" nor
+//! "lost", but [`Error::Store`]. What a lease promises, and what it cannot, is on the page of
+//! [`DbMutex`](DbMutex#what-it-promises).
+//!
+//! # A job that is skipped while another process does it
+//!
+//! [`run_or_skip`](DbMutex::run_or_skip) acquires, runs a closure, and releases. It returns `None` if the lock is held, and
+//! logs by whom. What the closure returns, also its error, is in the `Some`.
+//!
+//! ```
+//! use db_mutex::{DbMutex, Error};
+//!
+//! async fn tick(mutex: &DbMutex) -> Result<&'static str, Error> {
+//!     let imported: Option<u32> = mutex.run_or_skip("import", async |_guard| import().await).await?;
+//!     Ok(if imported.is_some() { "imported" } else { "another process is at it" })
+//! }
+//! # async fn import() -> u32 { 42 }
+//! #
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Error> {
+//! # let mutex = DbMutex::new(db_mutex::testing::MemoryStore::new())?;
+//! # assert_eq!(tick(&mutex).await?, "imported");
+//! # let other = mutex.lock("import").acquire().await?;
+//! # assert_eq!(tick(&mutex).await?, "another process is at it");
+//! # other.release().await
+//! # }
+//! ```
+//!
+//! # A leader, until the lock is lost
+//!
+//! A short lease that is renewed: if this process dies, another leads some ten seconds later. If the lease cannot be kept,
+//! [`lost`](Guard::lost) returns before another process can be granted the lock, and `select!` drops the work at its current
+//! `.await`. Code that blocks, or that has spawned tasks, has to stop by itself: [`is_valid`](Guard::is_valid),
+//! [`cancel_token`](Guard::cancel_token). Only a [release by force](DbMutex::force_release) is noticed later, at the next
+//! renewal.
+//!
+//! ```
+//! use std::time::Duration;
+//! use db_mutex::{DbMutex, Error, WaitLimit};
+//!
+//! async fn lead_from_time_to_time(mutex: &DbMutex) -> Result<(), Error> {
+//!     loop {
+//!         let candidate = mutex.lock("leader").ttl(Duration::from_secs(10)).keep_alive(true).wait(WaitLimit::Forever);
+//!         let guard = candidate.acquire().await?;
+//!         tokio::select! {
+//!             () = lead() => return guard.release().await,
+//!             reason = guard.lost() => eprintln!("no longer the leader: {reason}"),
+//!         }
+//!     } // A guard whose lock is lost is just dropped.
+//! }
+//! # use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+//! # static TERMS: AtomicU32 = AtomicU32::new(0);
+//! # async fn lead() {
+//! #     // The first term ends with the loss of the lock.
+//! #     if TERMS.fetch_add(1, Relaxed) == 0 {
+//! #         std::future::pending::<()>().await;
+//! #     }
+//! # }
+//! #
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Error> {
+//! # let mutex = DbMutex::new(db_mutex::testing::MemoryStore::new())?;
+//! # let operator = async {
+//! #     while TERMS.load(Relaxed) == 0 {
+//! #         tokio::time::sleep(Duration::from_millis(10)).await;
+//! #     }
+//! #     mutex.force_release("leader").await
+//! # };
+//! # let (led, forced) = tokio::join!(lead_from_time_to_time(&mutex), operator);
+//! # assert!(forced?);
+//! # assert_eq!(TERMS.load(Relaxed), 2);
+//! # led
+//! # }
+//! ```
+//!
+//! # A commit that the lock protects
+//!
+//! A lease alone cannot stop a transaction that commits too late. If your data is in the same database, [`verify_in`] can: from
+//! that call to the commit no one else is granted the lock. It is a method of the store, so open that yourself instead of
+//! calling [`connect`]. Each backend re-exports its driver; for transactions of sqlx, diesel or another driver there is
+//! `verify_with`.
+//!
+//! ```
+//! # #[cfg(feature = "sqlite-unbundled")]
+//! # mod example {
+//! use db_mutex::sqlite::SqliteStore;
+//! use db_mutex::sqlite::rusqlite::{Connection, TransactionBehavior};
+//! use db_mutex::{DbMutex, Guard};
+//!
+//! fn pay_interest(store: &SqliteStore, guard: &Guard, mine: &mut Connection) -> Result<(), Box<dyn std::error::Error>> {
+//!     let transaction = mine.transaction_with_behavior(TransactionBehavior::Immediate)?;
+//!     store.verify_in(&transaction, guard)?;
+//!     transaction.execute("UPDATE accounts SET balance = balance + 1", ())?;
+//!     Ok(transaction.commit()?) // An error before this line rolls back.
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = std::env::temp_dir().join(format!("db-mutex-page-{}", std::process::id()));
+//! # std::fs::create_dir(&folder)?;
+//! # let file = folder.join("app.db");
+//! let store = SqliteStore::open(&file).await?;
+//! let mutex = DbMutex::new(store.clone())?;
+//! let mut mine = Connection::open(&file)?;
+//! # mine.execute_batch("CREATE TABLE accounts (balance INTEGER)")?;
+//!
+//! let guard = mutex.lock("interest").acquire().await?;
+//! pay_interest(&store, &guard, &mut mine)?;
+//! # mutex.force_release("interest").await?;
+//! # let error = pay_interest(&store, &guard, &mut mine).unwrap_err();
+//! # assert!(error.downcast_ref().is_some_and(db_mutex::Error::is_lost), "{error}");
+//! # drop((guard, mine, store, mutex));
+//! # std::fs::remove_dir_all(&folder)?;
+//! # Ok(())
+//! # }
+//! # }
+//! # #[cfg(feature = "sqlite-unbundled")]
+//! # example::main().unwrap();
+//! ```
+//!
+//! # When a process ends
+//!
+//! A guard that is dropped is released in the background. Call [`DbMutex::shutdown`] before the process exits: it waits for
+//! that; a lock whose release is cut off ends with its lease.
 //!
 //! # Errors
 //!
@@ -113,6 +243,10 @@
 //!
 //! To support another database, implement [`LockStore`](store::LockStore) and verify it with the crate
 //! `db-mutex-conformance`.
+//!
+// The link leads somewhere without the backend, too.
+#![cfg_attr(feature = "sqlite-unbundled", doc = "[`verify_in`]: sqlite::SqliteStore::verify_in")]
+#![cfg_attr(not(feature = "sqlite-unbundled"), doc = "[`verify_in`]: #features")]
 
 mod connect;
 
