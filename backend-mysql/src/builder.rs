@@ -1,9 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::store::{InFlight, Limits};
+use db_mutex_core::store::Limits;
 use db_mutex_core::{StoreError, StoreErrorKind, TableName};
-use mysql_async::{Conn, Pool};
+use mysql_async::{Conn, OptsBuilder, Pool};
+use tokio::runtime::Handle;
 
 use crate::MySqlStore;
 use crate::client::{Client, query, within};
@@ -77,7 +78,8 @@ impl MySqlStoreBuilder {
             self.prepare(&mut connection).await?;
             let _ = connection.disconnect().await;
             let limits = Limits::new().concurrency(self.pool_size);
-            Ok(self.store(Pool::new(opts), Session::Own, limits))
+            let own = Some(opts.clone());
+            Ok(self.store(Pool::new(opts), Session::Own, limits, own, None))
         };
         within(limit, opening).await
     }
@@ -99,7 +101,11 @@ impl MySqlStoreBuilder {
             Ok(session)
         };
         let session = within(self.statement_timeout, opening).await?;
-        Ok(self.store(pool, session, Limits::new()))
+        let home = Handle::try_current().map_err(|error| {
+            let message = "a pool can be used in a tokio runtime only; call this inside of one";
+            StoreError::new(StoreErrorKind::Config, message).with_source(error)
+        })?;
+        Ok(self.store(pool, session, Limits::new(), None, Some(home)))
     }
 
     async fn prepare(&self, connection: &mut Conn) -> Result<(), StoreError> {
@@ -117,10 +123,17 @@ impl MySqlStoreBuilder {
         check(connection, &self.table).await
     }
 
-    fn store(self, pool: Pool, session: Session, limits: Limits) -> MySqlStore {
+    fn store(
+        self,
+        pool: Pool,
+        session: Session,
+        limits: Limits,
+        own: Option<OptsBuilder>,
+        home: Option<Handle>,
+    ) -> MySqlStore {
         let limits = limits.batch(BATCH).call(self.statement_timeout);
         let client = Client { pool, session, timeout: self.statement_timeout };
         let operations = Operations { client, sql: Arc::new(Sql::for_table(&self.table)) };
-        MySqlStore { operations, in_flight: InFlight::default(), table: self.table, limits }
+        MySqlStore { operations, own, home, table: self.table, limits }
     }
 }

@@ -65,7 +65,11 @@ impl Client {
                 }
                 Failure::NoRoom | Failure::Lost | Failure::Final => {
                     let error = store_error(error);
-                    return Err(if may_be_a_repeat { unknown_outcome(error) } else { error });
+                    return Err(match sent {
+                        _ if may_be_a_repeat => unknown_outcome(error),
+                        true => error,
+                        false => error.undone(),
+                    });
                 }
             };
             tracing::debug!(%error, ?pause, "a request to the database failed for a passing reason; sending it again");
@@ -99,10 +103,10 @@ impl Client {
     }
 }
 
-/// "Busy" says that nothing happened, which an attempt whose reply was lost leaves open.
+/// That nothing has happened is true of the last attempt, but not of one whose reply was lost.
 pub(crate) fn unknown_outcome(error: StoreError) -> StoreError {
     if error.kind() != StoreErrorKind::Busy {
-        return error;
+        return error.unknown();
     }
     let message = "the connection broke, and then the row of the lock was locked; the outcome is not known";
     StoreError::new(StoreErrorKind::Unavailable, message).with_source(error)

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `lib` | [`MySqlStore`] |
 //! | `builder` | its options, and how it is opened |
-//! | `store` | the contract; each request in a task that outlives its caller |
+//! | `store` | the contract |
 //! | `insert`, `renew`, `delete` | asking for locks, renewing leases, releasing locks |
 //! | `operations` | what these share; reading and purging |
 //! | `sql` | every statement |
@@ -57,9 +57,10 @@ mod verify;
 
 use std::fmt;
 
-use db_mutex_core::store::{InFlight, Limits};
+use db_mutex_core::store::Limits;
 use db_mutex_core::{Invalid, StoreError, TableName};
-use mysql_async::Pool;
+use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts};
+use tokio::runtime::Handle;
 
 use crate::operations::Operations;
 
@@ -70,7 +71,7 @@ pub use mysql_async;
 /// Keeps locks in a table of a MySQL (8.0 or newer) or MariaDB (10.6 or newer) database.
 ///
 /// The server's clock decides, in UTC and to the microsecond. Clones share their connections. Use a store in one tokio
-/// runtime: the driver's pool cannot be shared between several.
+/// runtime: the driver's pool cannot be shared between several. (A mutex does that for you.)
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -89,17 +90,28 @@ pub use mysql_async;
 ///
 /// # Cancellation safety
 ///
-/// A request whose future is dropped goes on in a task of its own, so that it is done or not done; a later request of the
-/// same owner through this store or its clones waits for it.
+/// When the future of a request is dropped, the server does it or not. A mutex lets its requests run to their end.
 #[derive(Clone)]
 pub struct MySqlStore {
     operations: Operations,
-    in_flight: InFlight,
+    /// How connections of our own are made; `None` on an application's pool.
+    own: Option<OptsBuilder>,
+    /// The runtime that an application's pool belongs to. Connections of our own are opened where they are used.
+    home: Option<Handle>,
     table: TableName,
     limits: Limits,
 }
 
 impl MySqlStore {
+    /// A few connections that are not lent out to others, opened in the runtime that uses them.
+    fn with_connections_of_its_own(&self) -> Option<Self> {
+        let pool = PoolOpts::new().with_constraints(PoolConstraints::new(0, 3)?).with_reset_connection(false);
+        let pool = Pool::new(self.own.clone()?.pool_opts(pool));
+        let mut store = self.clone();
+        store.operations.client.pool = pool;
+        Some(store)
+    }
+
     /// Connects to the server that `url` names, and creates the table if there is none.
     ///
     /// `mysql://user:password@host:3306/database`, or `mariadb://…`, with special characters as `%xx` and an IPv6 address in
@@ -139,6 +151,8 @@ impl MySqlStore {
     /// Each request sets what it needs of the session and sets it back, in the same round trip: the pool may have whatever
     /// defaults it has. User variables named `@db_mutex_…` and `LAST_INSERT_ID()` change. Keep at least one connection
     /// free of long transactions.
+    ///
+    /// All requests run in the tokio runtime in which this is called, renewals too.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).

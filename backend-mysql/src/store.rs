@@ -1,34 +1,24 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use db_mutex_core::store::{
-    DeleteBy, DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore,
-    RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
+    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, RenewRequest,
+    Renewed, StoreError, StoreErrorKind, async_trait,
 };
-use tokio::runtime::Handle;
-use tokio::time::timeout;
 
 use crate::MySqlStore;
 use crate::client::within;
-use crate::operations::{Operations, busy};
+use crate::operations::Operations;
 
 #[async_trait]
 impl LockStore for MySqlStore {
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
         let request = request.clone();
-        let on_its_way = self.in_flight.enter([request.owner]);
-        self.call(move |database| async move {
-            let _on_its_way = on_its_way;
-            database.insert(&request).await
-        })
-        .await
+        self.call(move |database| async move { database.insert(&request).await }).await
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
         let request = request.clone();
-        // Not before an insert of the same owner whose caller has gone away.
-        if let DeleteBy::Owner(owner) = &request.by {
-            self.in_flight.settled(owner).await;
-        }
         self.call(move |database| async move { database.delete(&request).await }).await
     }
 
@@ -55,30 +45,14 @@ impl LockStore for MySqlStore {
 
     async fn insert_many(&self, requests: &[InsertRequest]) -> Vec<Result<Inserted, StoreError>> {
         let (count, requests) = (requests.len(), requests.to_vec());
-        let on_their_way = self.in_flight.enter(requests.iter().map(|request| request.owner));
-        let call = self.call(move |database| async move {
-            let _on_their_way = on_their_way;
-            Ok(database.insert_many(&requests).await)
-        });
+        let call = self.call(move |database| async move { Ok(database.insert_many(&requests).await) });
         call.await.unwrap_or_else(|error| error.for_all(count))
     }
 
     async fn delete_many(&self, requests: &[DeleteRequest]) -> Vec<Result<Deleted, StoreError>> {
-        let mut answers: Vec<_> = requests.iter().map(|_| Err(busy())).collect();
-        let (mut settled, mut places) = (Vec::new(), Vec::new());
-        for (at, request) in requests.iter().enumerate() {
-            // One whose insert is still on its way stays busy: the others do not wait for it.
-            if self.is_settled(&request.by).await {
-                settled.push(request.clone());
-                places.push(at);
-            }
-        }
-        let call = self.call(move |database| async move { Ok(database.delete_many(&settled).await) });
-        let deleted = call.await.unwrap_or_else(|error| error.for_all(places.len()));
-        for (at, answer) in places.into_iter().zip(deleted) {
-            answers[at] = answer;
-        }
-        answers
+        let (count, requests) = (requests.len(), requests.to_vec());
+        let call = self.call(move |database| async move { Ok(database.delete_many(&requests).await) });
+        call.await.unwrap_or_else(|error| error.for_all(count))
     }
 
     async fn renew_many(&self, requests: &[RenewRequest]) -> Vec<Result<Renewed, StoreError>> {
@@ -89,6 +63,10 @@ impl LockStore for MySqlStore {
 
     fn limits(&self) -> Limits {
         self.limits
+    }
+
+    fn for_background(&self) -> Option<Arc<dyn LockStore>> {
+        self.with_connections_of_its_own().map(|store| Arc::new(store) as Arc<dyn LockStore>)
     }
 }
 
@@ -104,30 +82,18 @@ impl MySqlStore {
         self.call_unbounded(|database| within(limit, work(database))).await
     }
 
-    /// Does `work` in a task that outlives the caller: a request is then done or not done, and its connection goes back to
-    /// the pool clean, whoever drops the future.
+    /// Does `work` in the runtime that the connections belong to.
     async fn call_unbounded<T, Work, Working>(&self, work: Work) -> Result<T, StoreError>
     where
         T: Send + 'static,
         Work: FnOnce(Operations) -> Working,
         Working: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        let runtime = Handle::try_current().map_err(|error| {
-            let message = "the store was called outside of a tokio runtime; call it inside of one";
-            StoreError::new(StoreErrorKind::Config, message).with_source(error)
-        })?;
-        let task = runtime.spawn(work(self.operations.clone()));
-        task.await.unwrap_or_else(|error| {
-            let message = "the request did not end, for its tokio runtime is shutting down";
+        let working = work(self.operations.clone());
+        let Some(home) = &self.home else { return working.await };
+        home.spawn(working).await.unwrap_or_else(|error| {
+            let message = "the runtime that the pool was made in has ended";
             Err(StoreError::new(StoreErrorKind::Unavailable, message).with_source(error))
         })
-    }
-
-    /// Whether no insert of the owner is on its way.
-    async fn is_settled(&self, by: &DeleteBy) -> bool {
-        match by {
-            DeleteBy::Owner(owner) => timeout(Duration::ZERO, self.in_flight.settled(owner)).await.is_ok(),
-            _ => true,
-        }
     }
 }

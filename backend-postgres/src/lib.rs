@@ -62,9 +62,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::store::InFlight;
 use db_mutex_core::{Invalid, StoreError, StoreErrorKind, TableName};
 use deadpool_postgres::Pool;
+use tokio::runtime::Handle;
 
 use crate::connector::Connector;
 use crate::listener::Listener;
@@ -105,14 +105,35 @@ pub struct PostgresStore {
 
 struct Shared {
     session: Session,
-    sql: Sql,
+    sql: Arc<Sql>,
     table: Table,
-    in_flight: InFlight,
+    /// How connections of our own are made; `None` on an application's pool.
+    own: Option<(Connector, PoolOptions)>,
     /// Only where the connections are ours from end to end.
     listener: Option<Listener>,
 }
 
+impl Shared {
+    fn on_own_connections(own: (Connector, PoolOptions), sql: Arc<Sql>, table: Table) -> Result<Self, StoreError> {
+        let (connector, options) = &own;
+        let pool = pool::make_pool(connector, options)?;
+        let timeout = options.statement_timeout;
+        let listener = options.direct.then(|| Listener::new(connector.clone(), &sql, timeout));
+        let session = Session { pool, prepared: options.direct, timeout, home: None };
+        Ok(Self { session, listener, sql, table, own: Some(own) })
+    }
+}
+
 impl PostgresStore {
+    /// A few connections that are not lent out to others, opened in the runtime that uses them.
+    fn with_connections_of_its_own(&self) -> Option<Self> {
+        let (connector, options) = self.shared.own.clone()?;
+        let options = PoolOptions { size: 3, ..options };
+        let (sql, table) = (Arc::clone(&self.shared.sql), self.shared.table.clone());
+        let shared = Shared::on_own_connections((connector, options), sql, table).ok()?;
+        Some(Self { shared: Arc::new(shared) })
+    }
+
     /// Connects, and creates the table or brings it up to date if it has to be.
     ///
     /// `postgres://user:password@host:5432/database`, or `postgresql://…`, with special characters as `%xx` and an IPv6 address
@@ -147,6 +168,8 @@ impl PostgresStore {
 
     /// Takes a pool that the application already has. Its connections are used as they are: nothing is set on them, and
     /// statements are planned at each call. The table is created if it has to be.
+    ///
+    /// All requests run in the tokio runtime in which this is called, renewals too.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -284,10 +307,10 @@ impl PostgresStoreBuilder {
     /// # Cancellation safety
     /// As [`PostgresStore::connect`].
     pub async fn connect(self, url: &str) -> Result<PostgresStore, StoreError> {
-        let connector = Connector::new(url, self.pool.statement_timeout)?;
-        let pool = pool::make_pool(&connector, &self.pool)?;
-        let own = self.pool.direct.then_some(connector);
-        self.open(pool, own).await
+        let own = (Connector::new(url, self.pool.statement_timeout)?, self.pool.clone());
+        let sql = Arc::new(Sql::for_table(self.schema.as_ref(), &self.table));
+        let shared = Shared::on_own_connections(own, sql, Table::new(self.schema.as_ref(), &self.table))?;
+        self.open(shared).await
     }
 
     /// Takes a pool of the application; see [`PostgresStore::from_pool`].
@@ -298,20 +321,22 @@ impl PostgresStoreBuilder {
     /// # Cancellation safety
     /// As [`PostgresStore::connect`].
     pub async fn from_pool(self, pool: Pool) -> Result<PostgresStore, StoreError> {
-        self.open(pool, None).await
+        let home = Handle::try_current().map_err(|error| {
+            let message = "a pool can be used in a tokio runtime only; call this inside of one";
+            StoreError::new(StoreErrorKind::Config, message).with_source(error)
+        })?;
+        let shared = Shared {
+            session: Session { pool, prepared: false, timeout: self.pool.statement_timeout, home: Some(home) },
+            sql: Arc::new(Sql::for_table(self.schema.as_ref(), &self.table)),
+            table: Table::new(self.schema.as_ref(), &self.table),
+            own: None,
+            listener: None,
+        };
+        self.open(shared).await
     }
 
-    async fn open(self, pool: Pool, own: Option<Connector>) -> Result<PostgresStore, StoreError> {
-        let sql = Sql::for_table(self.schema.as_ref(), &self.table);
-        let store = PostgresStore {
-            shared: Arc::new(Shared {
-                session: Session { pool, prepared: own.is_some(), timeout: self.pool.statement_timeout },
-                listener: own.map(|connector| Listener::new(connector, &sql, self.pool.statement_timeout)),
-                sql,
-                table: Table::new(self.schema.as_ref(), &self.table),
-                in_flight: InFlight::default(),
-            }),
-        };
+    async fn open(self, shared: Shared) -> Result<PostgresStore, StoreError> {
+        let store = PostgresStore { shared: Arc::new(shared) };
         let table = &store.shared.table;
         if table.check(&**store.connection().await?).await? {
             return Ok(store);

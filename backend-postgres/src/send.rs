@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use db_mutex_core::store::{InFlight, InsertRequest, RenewRequest};
+use db_mutex_core::store::{InsertRequest, RenewRequest};
 use db_mutex_core::{LockId, OwnerToken, StoreError, StoreErrorKind as Kind};
 use tokio_postgres::Row;
 
@@ -24,11 +24,6 @@ pub(crate) trait Request: Sync {
 
     /// The parameters of the form for one. Those of the form for many are arrays of them.
     fn values(&self) -> Vec<Value>;
-
-    /// The owner that must not be deleted before this request has returned.
-    fn on_its_way(&self) -> Option<OwnerToken> {
-        None
-    }
 }
 
 impl Request for InsertRequest {
@@ -43,10 +38,6 @@ impl Request for InsertRequest {
             Value::Text(self.holder.to_string()),
             Value::Number(self.ttl.to_micros()),
         ]
-    }
-
-    fn on_its_way(&self) -> Option<OwnerToken> {
-        Some(self.owner)
     }
 }
 
@@ -80,7 +71,6 @@ pub(crate) struct Found {
 /// Sends the requests of one call.
 pub(crate) struct Sending<'a, R> {
     session: &'a Session,
-    in_flight: &'a InFlight,
     requests: &'a [R],
     begun: Instant,
     repeated: bool,
@@ -94,9 +84,9 @@ impl<'a, R: Request> Sending<'a, R> {
     /// too.
     const ROW_LIMIT: Duration = Duration::from_secs(1);
 
-    pub(crate) fn new(session: &'a Session, in_flight: &'a InFlight, requests: &'a [R]) -> Self {
+    pub(crate) fn new(session: &'a Session, requests: &'a [R]) -> Self {
         let found = requests.iter().map(|_| None).collect();
-        Self { session, in_flight, requests, begun: Instant::now(), repeated: false, found }
+        Self { session, requests, begun: Instant::now(), repeated: false, found }
     }
 
     /// Sends the plain form, and the careful one for what that has not decided. The results are in the order of the
@@ -105,8 +95,8 @@ impl<'a, R: Request> Sending<'a, R> {
         let all: Vec<usize> = (0..self.requests.len()).collect();
         let plain = match self.requests {
             [] => return Vec::new(),
-            [request] => self.run(&all, &forms.one, request.values()).await,
-            _ => self.run(&all, &forms.many, self.arrays(&all)).await,
+            [request] => self.run(&forms.one, request.values()).await,
+            _ => self.run(&forms.many, self.arrays(&all)).await,
         };
         match plain {
             Err(error) if self.is_for_a_row(&error) => {}
@@ -128,7 +118,7 @@ impl<'a, R: Request> Sending<'a, R> {
             if part.is_empty() {
                 continue;
             }
-            match self.run(&part, careful, self.arrays(&part)).await {
+            match self.run(careful, self.arrays(&part)).await {
                 Err(error) if part.len() > 1 && self.is_for_a_row(&error) => {
                     parts.extend(part.chunks(part.len().div_ceil(Self::PARTS)).map(<[usize]>::to_vec));
                 }
@@ -150,10 +140,9 @@ impl<'a, R: Request> Sending<'a, R> {
         error.kind() == Kind::Busy && self.begun.elapsed() < self.session.timeout
     }
 
-    async fn run(&self, part: &[usize], sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
-        let ticket = self.in_flight.enter(part.iter().filter_map(|at| self.requests[*at].on_its_way()));
+    async fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
         let sent = Instant::now();
-        let ran = self.session.run_keeping(ticket, sql, values).await;
+        let ran = self.session.run_once(sql, values).await;
         ran.map_err(|error| match error.kind() {
             Kind::Busy if sent.elapsed() >= Self::ROW_LIMIT => {
                 let what = "the table of locks is locked by another transaction; find out which in pg_locks";

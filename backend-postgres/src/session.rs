@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
 use deadpool_postgres::{Object, Pool, PoolError};
+use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -16,6 +17,8 @@ pub(crate) struct Session {
     pub(crate) prepared: bool,
     /// How long a statement may take, waiting for a connection included.
     pub(crate) timeout: Duration,
+    /// The runtime that an application's pool belongs to. Connections of our own are opened where they are used.
+    pub(crate) home: Option<Handle>,
 }
 
 /// The value of a parameter.
@@ -75,37 +78,24 @@ pub(crate) struct Answer {
 impl Session {
     const ATTEMPTS: u32 = 5;
 
-    /// Runs a statement that may be repeated, in a task that outlives the caller: when the future is dropped the statement
-    /// is completed all the same, and its connection returns to the pool in a known state.
+    /// Runs a statement that may be repeated.
     pub(crate) async fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
-        self.spawn((), sql, values, true).await
+        self.run_there(sql, values, true).await
     }
 
-    /// The same, but a conflict with another transaction is not repeated: that is the caller's decision. `ticket` is dropped
-    /// when the statement is completed.
-    pub(crate) async fn run_keeping(
-        &self,
-        ticket: impl Send + 'static,
-        sql: &str,
-        values: Vec<Value>,
-    ) -> Result<Answer, StoreError> {
-        self.spawn(ticket, sql, values, false).await
+    /// The same, but a conflict with another transaction is not repeated: that is the caller's decision.
+    pub(crate) async fn run_once(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
+        self.run_there(sql, values, false).await
     }
 
-    async fn spawn(
-        &self,
-        ticket: impl Send + 'static,
-        sql: &str,
-        values: Vec<Value>,
-        repeat_conflicts: bool,
-    ) -> Result<Answer, StoreError> {
+    /// Runs a statement in the runtime that the connections belong to.
+    async fn run_there(&self, sql: &str, values: Vec<Value>, repeat_conflicts: bool) -> Result<Answer, StoreError> {
+        let Some(home) = &self.home else { return self.run_here(sql, &values, repeat_conflicts).await };
         let (session, sql) = (self.clone(), sql.to_owned());
-        let task = tokio::spawn(async move {
-            let _ticket = ticket;
-            session.run_here(&sql, &values, repeat_conflicts).await
-        });
+        let task = home.spawn(async move { session.run_here(&sql, &values, repeat_conflicts).await });
         task.await.unwrap_or_else(|error| {
-            Err(StoreError::new(Kind::Other, "the task of a request has ended").with_source(error))
+            let what = "the runtime that the pool was made in has ended";
+            Err(StoreError::new(Kind::Unavailable, what).with_source(error))
         })
     }
 
@@ -135,8 +125,8 @@ impl Session {
             repeated |= outcome == Outcome::Unknown;
             let is_final = outcome == Outcome::Final || outcome == Outcome::Conflict && !repeat_conflicts;
             if is_final || attempt == Self::ATTEMPTS || begun.elapsed() >= self.timeout {
-                // "Busy" says that nothing happened, which an attempt before this one leaves open.
-                return Err(if repeated && error.kind() == Kind::Busy { unknown_outcome(error) } else { error });
+                // That nothing has happened is true of this attempt, but not of one before it.
+                return Err(if repeated { unknown_outcome(error) } else { error });
             }
             tracing::debug!(%error, attempt, "repeating a request");
             // Other transactions in conflict with this one repeat too, and should not do so in step.
@@ -196,15 +186,18 @@ impl Session {
     }
 }
 
-/// The error of a request whose first attempt may have been done, and which then met a locked row.
+/// The error of a request whose first attempt may have been done, and which then failed.
 pub(crate) fn unknown_outcome(error: StoreError) -> StoreError {
+    if error.kind() != Kind::Busy {
+        return error.unknown();
+    }
     let what = "the connection to PostgreSQL broke, and then the row of the lock was locked; the outcome is not known";
     StoreError::new(Kind::Unavailable, what).with_source(error)
 }
 
 /// A connection that could not be had: nothing was sent.
 fn pool_error(error: PoolError) -> (StoreError, Outcome) {
-    match error {
+    let (error, outcome) = match error {
         PoolError::Backend(error) => connecting(error),
         PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => connecting(error),
         PoolError::Timeout(_) => {
@@ -215,7 +208,8 @@ fn pool_error(error: PoolError) -> (StoreError, Outcome) {
             StoreError::new(Kind::Unavailable, "no connection to PostgreSQL could be had").with_source(error),
             Outcome::Final,
         ),
-    }
+    };
+    (error.undone(), outcome)
 }
 
 fn connecting(error: tokio_postgres::Error) -> (StoreError, Outcome) {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use db_mutex_core::store::{
     DeleteBy, DeleteRequest, Deleted, Fence, HolderName, InsertRequest, Inserted, Lease, Limits, ListFilter, LockId,
-    LockRow, LockStore, PendingDelete, RenewRequest, Renewed, StoreError, StoreErrorKind, StoreTime, async_trait,
+    LockRow, LockStore, RenewRequest, Renewed, StoreError, StoreErrorKind, StoreTime, async_trait,
     duration_from_micros,
 };
 use rusqlite::{Row, Transaction, TransactionBehavior};
@@ -61,13 +61,9 @@ impl LockStore for SqliteStore {
         call.await.unwrap_or_else(|error| error.for_all(count))
     }
 
-    /// One call at a time is enough: there is one thread. As many requests as it can do in some milliseconds.
+    /// A few calls at a time are enough: there is one thread. As many requests as it can do in some milliseconds.
     fn limits(&self) -> Limits {
-        Limits::new().concurrency(2).batch(500)
-    }
-
-    fn delete_soon(&self, delete: PendingDelete) -> Result<(), PendingDelete> {
-        self.worker.delete_soon(delete)
+        Limits::new().concurrency(4).batch(500)
     }
 }
 

@@ -1,9 +1,6 @@
-use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use db_mutex_core::store::PendingDelete;
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -13,12 +10,7 @@ use crate::identity::Identity;
 use crate::open::Place;
 use crate::sql::Sql;
 
-enum Job {
-    /// Somebody waits for the answer.
-    Work(Box<dyn FnOnce(&mut Database) + Send>),
-    /// Nobody does.
-    Delete(PendingDelete),
-}
+type Job = Box<dyn FnOnce(&mut Database) + Send>;
 
 /// The thread that owns the connection. SQLite blocks, so it has a thread; a thread of its own answers in half the time of
 /// a pool of them, keeps its statements prepared, and does what it is sent in the order of sending.
@@ -36,9 +28,9 @@ impl Worker {
         thread::Builder::new()
             .name("db-mutex-sqlite".into())
             .spawn(move || match Database::open(place, sql) {
-                Ok(database) => {
+                Ok(mut database) => {
                     let _ = opened.send(Ok(()));
-                    serve(database, &inbox);
+                    inbox.into_iter().for_each(|job: Job| job(&mut database));
                 }
                 Err(error) => {
                     let _ = opened.send(Err(error));
@@ -57,49 +49,12 @@ impl Worker {
         work: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job = Job::Work(Box::new(move |database| {
+        let job: Job = Box::new(move |database| {
             let result = database.ensure_current().and_then(|()| work(database));
             let _ = reply.send(result);
-        }));
+        });
         self.jobs.send(job).map_err(|_| thread_is_gone())?;
         answer.await.unwrap_or_else(|_| Err(thread_is_gone()))
-    }
-
-    /// Deletes on the thread without anybody waiting for it; gives the delete back when there is no thread any more.
-    pub(crate) fn delete_soon(&self, delete: PendingDelete) -> Result<(), PendingDelete> {
-        match self.jobs.send(Job::Delete(delete)) {
-            Err(SendError(Job::Delete(delete))) => Err(delete),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// How long a delete that failed for a passing reason waits before it is tried again.
-const PAUSE: Duration = Duration::from_millis(50);
-
-fn serve(mut database: Database, inbox: &Receiver<Job>) {
-    let mut failed: VecDeque<PendingDelete> = VecDeque::new();
-    let mut tried = Instant::now();
-    loop {
-        let job = match failed.is_empty() {
-            true => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => inbox.recv_timeout(PAUSE),
-        };
-        match job {
-            Ok(Job::Work(work)) => work(&mut database),
-            Ok(Job::Delete(delete)) => failed.extend(database.delete_unwatched(delete)),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
-        }
-        if tried.elapsed() >= PAUSE
-            && let Some(delete) = failed.pop_front()
-        {
-            failed.extend(database.delete_unwatched(delete));
-            tried = Instant::now();
-        }
-    }
-    for delete in failed {
-        drop(database.delete_unwatched(delete));
     }
 }
 
@@ -150,18 +105,6 @@ impl Database {
         self.connection = self.place.open()?;
         self.files = Files::Opened(Identity::of(&self.place.path));
         Ok(())
-    }
-
-    /// Returns the delete if it failed for a reason that may pass, such as a writer elsewhere.
-    fn delete_unwatched(&mut self, delete: PendingDelete) -> Option<PendingDelete> {
-        let Err(error) = self.ensure_current().and_then(|()| self.delete(delete.request())) else { return None };
-        let lock_id = &delete.request().lock_id;
-        if error.is_transient() {
-            tracing::debug!(%lock_id, %error, "a release in the background failed; trying again");
-            return Some(delete);
-        }
-        tracing::warn!(%lock_id, %error, "a release in the background failed; the lock stays until its ttl");
-        None
     }
 
     pub(crate) fn error(&self, error: rusqlite::Error) -> StoreError {

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use db_mutex_core::store::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, PendingDelete,
-    RenewRequest, Renewed, StoreError, StoreErrorKind, async_trait,
+    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, RenewRequest,
+    Renewed, StoreError, StoreErrorKind, async_trait,
 };
 
 /// How long a request is repeated while its row is locked. Other requests of a case lock rows only for a moment.
@@ -86,7 +86,7 @@ impl LockStore for Repeating {
         self.0.limits()
     }
 
-    fn delete_soon(&self, delete: PendingDelete) -> Result<(), PendingDelete> {
-        self.0.delete_soon(delete)
+    fn for_background(&self) -> Option<Arc<dyn LockStore>> {
+        self.0.for_background()
     }
 }

@@ -1,25 +1,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::backoff::Backoff;
-use crate::engine::busy::WhileBusy;
 use crate::engine::deadline::Deadline;
+use crate::engine::dispatch::{Answered, Asked};
 use crate::engine::holding::Holding;
-use crate::engine::queue::Place;
-use crate::engine::telemetry;
+use crate::engine::pauses::Pauses;
+use crate::engine::queue::{Granted, Joining, Refusal, no_random_numbers};
+use crate::engine::{Engine, telemetry};
 use crate::options::Options;
 use crate::values::ClientTime;
 use crate::{
-    Action, DbMutex, DeleteRequest, Error, Guard, Holder, InsertRequest, Inserted, Lease, Lock, LockId, LostReason,
-    OwnerToken, RenewRequest, Renewed, StoreError, StoreErrorKind, Ttl, WaitLimit,
+    Action, DbMutex, Error, Guard, InsertRequest, Inserted, Lease, Lock, LockId, LostReason, OwnerToken, RenewRequest,
+    Renewed, StoreError, StoreErrorKind, Ttl, WaitLimit,
 };
 
 /// How long an attempt is repeated while its row is locked.
 const BUSY_LIMIT: Duration = Duration::from_millis(500);
 
-/// One acquisition: attempts, and waiting between them.
+/// One acquisition.
 ///
-/// The attempts carry the same owner token, minted before the first, so that one whose reply was lost can be repeated, and
+/// Its attempts carry the same owner token, minted before the first, so that one whose reply was lost can be repeated, and
 /// so that whatever was granted and never received can be released. After a delete was sent for a token, nothing else is.
 #[derive(Debug)]
 pub(crate) struct Acquisition {
@@ -28,8 +28,10 @@ pub(crate) struct Acquisition {
     options: Options,
     /// When the acquisition began, on the client's clock.
     begun: ClientTime,
-    /// Whether the store may have granted something that no one has received.
-    unsettled: bool,
+    /// The attempt that has not returned.
+    asked: Option<Asked<Inserted>>,
+    /// Whether the store may have granted an attempt that has failed.
+    is_unknown: bool,
 }
 
 impl Acquisition {
@@ -40,164 +42,199 @@ impl Acquisition {
         let (ttl, holder) = lock.options.validated()?;
         let owner = match owner {
             Some(owner) => owner,
-            None => mint().map_err(|error| Error::store(&lock_id, Action::Acquire, error))?,
+            None => {
+                OwnerToken::mint().map_err(|error| Error::store(&lock_id, Action::Acquire, no_random_numbers(error)))?
+            }
         };
-        let shared = &lock.mutex.shared;
-        shared.releaser.ensure_task();
         Ok(Self {
-            begun: shared.clock.now(),
+            begun: lock.mutex.shared.engine.clock.now(),
             mutex: lock.mutex.clone(),
             request: InsertRequest::new(lock_id, owner, ttl, holder),
             options: lock.options.clone(),
-            unsettled: false,
+            asked: None,
+            is_unknown: false,
         })
     }
 
-    /// Asks until the lock is granted or the limit is over.
+    /// Acquires the lock, or waits for it until the limit is over.
+    ///
+    /// The first question is the caller's own, unless others wait already; then the engine asks for all who wait.
     pub(crate) async fn within(mut self, limit: WaitLimit) -> Result<Guard, Error> {
-        if limit == WaitLimit::DontWait {
-            return self.ask().await;
-        }
-        let mut backoff = Backoff::start(limit);
-        let mut place = self.mutex.shared.queue.join(self.lock_id());
-        if !place.become_head(backoff.left()).await || !outlasts_the_rest(&place, &backoff).await {
-            // The first in the queue has asked for all; only if it never got an answer is there something to ask.
-            return match place.holder() {
-                Some(holder) => Err(Error::Held { lock_id: self.lock_id().clone(), holder }),
-                None => self.ask().await,
-            };
-        }
-        loop {
-            let error = match self.ask().await {
-                Ok(guard) => {
-                    place.granted();
-                    return Ok(guard);
-                }
-                Err(error) => error,
-            };
-            let pause = match &error {
-                Error::Held { holder, .. } => {
-                    let pause = backoff.next_pause(holder.expires_in);
-                    if place.refused(holder, pause.unwrap_or(Backoff::LONGEST)) {
-                        telemetry::waiting(self.lock_id(), holder);
-                    }
-                    pause
-                }
-                error if error.is_transient() => backoff.next_pause(None),
-                _ => None,
-            };
-            let Some(pause) = pause else { return Err(error) };
-            tokio::select! {
-                biased;
-                () = place.released_here() => {}
-                () = self.pause(pause) => {}
+        let engine = Arc::clone(self.engine());
+        let until = match limit {
+            WaitLimit::DontWait => return self.without_waiting().await,
+            WaitLimit::AtMost(limit) => engine.time.now().checked_add(limit),
+            WaitLimit::Forever => None,
+        };
+        let ticket = engine.queue.ticket();
+        let mut opened = engine.queue.open(self.lock_id(), engine.time.now());
+        let mut first = None;
+        if opened.is_some() {
+            match self.attempt().await {
+                Ok(guard) => return Ok(guard),
+                Err(Refusal::Failed(error)) if !error.is_transient() => return Err(self.failed(error)),
+                Err(refusal) => first = Some(refusal),
             }
         }
+        loop {
+            // From here on the line settles what may have been granted.
+            let is_unknown = std::mem::take(&mut self.is_unknown);
+            let request = self.request.clone();
+            let mut place = engine.join(Joining { ticket, request, until, first, is_unknown });
+            drop(opened.take());
+            let granted = match place.granted().await {
+                Ok(granted) => granted,
+                Err(refusal) => return Err(self.refused(refusal)),
+            };
+            match self.guard_of(granted) {
+                Ok(guard) => return Ok(guard),
+                // It was granted too late, and goes on waiting.
+                Err(late) => first = Some(late),
+            }
+        }
+    }
+
+    /// Asks the store once, and again while another transaction has the row locked.
+    async fn without_waiting(&mut self) -> Result<Guard, Error> {
+        let time = self.engine().time;
+        let (begun, mut pauses) = (time.now(), Pauses::while_busy());
+        loop {
+            return match self.attempt().await {
+                Ok(guard) => Ok(guard),
+                Err(Refusal::Failed(error))
+                    if error.kind() == StoreErrorKind::Busy && time.now() - begun < BUSY_LIMIT =>
+                {
+                    time.sleep(pauses.next()).await;
+                    continue;
+                }
+                Err(refusal) => Err(self.refused(refusal)),
+            };
+        }
+    }
+
+    /// Asks the store once, for a guard.
+    async fn attempt(&mut self) -> Result<Guard, Refusal> {
+        let granted = self.ask().await?;
+        self.guard_of(granted)
+    }
+
+    /// Asks the store once.
+    async fn ask(&mut self) -> Result<Granted, Refusal> {
+        loop {
+            let engine = Arc::clone(self.engine());
+            let asked = self.asked.insert(engine.ask(self.request.clone()));
+            let Some(Answered { result, sent }) = engine.answer(asked).await else {
+                // It may take effect at any time: that token is used up.
+                engine.give_up(&self.request, self.asked.take(), self.is_unknown);
+                self.mint()?;
+                return Err(Refusal::Failed(engine.too_late()));
+            };
+            self.asked = None;
+            return match result {
+                Ok(Inserted::Granted(lease)) => {
+                    Ok(Granted { request: self.request.clone(), lease, sent, is_unknown: self.is_unknown })
+                }
+                Ok(Inserted::Held(holder)) => Err(Refusal::Held(holder)),
+                // An attempt whose reply was lost was granted, and an operator has ended it. That token is used up.
+                Ok(Inserted::Spent) => {
+                    self.mint()?;
+                    continue;
+                }
+                Err(error) => {
+                    self.is_unknown |= !error.is_undone();
+                    Err(Refusal::Failed(error))
+                }
+            };
+        }
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.mutex.shared.engine
     }
 
     fn lock_id(&self) -> &LockId {
         &self.request.lock_id
     }
 
-    /// Waits for a release that the store may learn of, or for the pause to end.
-    async fn pause(&self, pause: Duration) {
-        if self.mutex.shared.store.wait_for_release(self.lock_id(), pause).await.is_err() {
-            tokio::time::sleep(pause).await;
-        }
-    }
-
     /// How long ago the acquisition began.
     fn waited(&self) -> Duration {
-        self.mutex.shared.clock.now().since(self.begun)
+        self.engine().clock.now().since(self.begun)
+    }
+
+    /// The guard of a lock that was granted in time. Otherwise it is released, and the next attempt has another token.
+    fn guard_of(&mut self, granted: Granted) -> Result<Guard, Refusal> {
+        let Granted { request, lease, sent, is_unknown } = granted;
+        (self.request, self.is_unknown) = (request, is_unknown);
+        let ttl = self.request.ttl;
+        let deadline = Deadline::counted_from(sent, ttl);
+        if !deadline.has_passed(self.engine().clock.now()) {
+            return Ok(self.guard(lease, sent, deadline, ttl));
+        }
+        self.engine().give_up(&self.request, None, self.is_unknown);
+        self.mint()?;
+        let late = format!("the store's answer came too late for a ttl of {ttl}; use a longer one");
+        Err(Refusal::Failed(StoreError::new(StoreErrorKind::Unavailable, late)))
+    }
+
+    /// Begins anew with another owner token: nothing more is sent for the one before.
+    fn mint(&mut self) -> Result<(), Refusal> {
+        self.is_unknown = false;
+        self.request.owner = OwnerToken::mint().map_err(|error| Refusal::Failed(no_random_numbers(error)))?;
+        Ok(())
     }
 
     /// A guard for a lease that the store has granted or confirmed, valid until `deadline` unless it is renewed for `ttl`.
     fn guard(&mut self, lease: Lease, sent: ClientTime, deadline: Deadline, ttl: Ttl) -> Guard {
-        let shared = &self.mutex.shared;
-        self.unsettled = false;
+        let engine = self.engine();
         let at_most_until = self.options.hold_at_most.map(|at_most| sent + at_most);
-        let holding = Holding::new(&self.request, ttl, lease, deadline, shared.clock.now(), at_most_until);
+        let holding = Holding::new(&self.request, ttl, lease, deadline, engine.clock.now(), at_most_until);
         let holding = Arc::new(holding);
         if self.options.keep_alive {
-            shared.renewal.keep_alive(&holding, sent);
+            engine.keep_alive(&holding, sent);
         }
         telemetry::acquired(&holding, self.waited());
-        Guard::new(self.mutex.clone(), holding, self.options.hold_at_least)
+        let is_unknown = std::mem::take(&mut self.is_unknown);
+        Guard::new(self.mutex.clone(), holding, self.options.hold_at_least, is_unknown)
     }
 
     /// Takes over what another guard of this owner has. The lease lasts at least the lock's TTL from now on if that was set
     /// in code; otherwise it stays as it is.
     pub(crate) async fn resume(&mut self) -> Result<Guard, Error> {
-        let lock_id = self.lock_id().clone();
+        let (engine, lock_id) = (Arc::clone(self.engine()), self.lock_id().clone());
         let failed = |error| Error::store(&lock_id, Action::Resume, error);
         let ttl = self.options.ttl_is_chosen.then_some(self.request.ttl);
         // A renewal never shortens a lease, so the shortest one asks for nothing, and finds out who the owner is.
         let asked = ttl.unwrap_or(Ttl::SHORTEST);
         let request = RenewRequest::new(lock_id.clone(), self.request.owner, asked);
-        let mut busy = WhileBusy::at_most(BUSY_LIMIT);
-        let (lease, sent) = loop {
-            let sent = self.mutex.shared.clock.now();
-            match self.mutex.shared.store.renew(&request).await {
-                Ok(Renewed::Renewed(lease)) => break (lease, sent),
-                Ok(Renewed::NotHeld) => return Err(self.lost()),
-                Err(error) if busy.repeats(&error).await => {}
-                Err(error) => return Err(failed(error)),
-            }
+        let Answered { result, sent } = engine.ask_while_busy(&request, BUSY_LIMIT).await;
+        let lease = match result.map_err(failed)? {
+            Renewed::Renewed(lease) => lease,
+            Renewed::NotHeld => return Err(self.lost()),
         };
         if ttl.is_some() {
             return Ok(self.guard(lease, sent, Deadline::counted_from(sent, asked), asked));
         }
         // How much is left only the store's clock can tell.
-        let sent = self.mutex.shared.clock.now();
-        let row = self.mutex.shared.store.find(&lock_id).await.map_err(failed)?;
+        let (sent, id) = (engine.clock.now(), lock_id.clone());
+        let row = engine.call(|store| async move { store.find(&id).await }).await.map_err(failed)?;
         let Some(row) = row.filter(|row| row.fence == lease.fence && row.owned && row.is_taken()) else {
             return Err(self.lost());
         };
         Ok(self.guard(lease, sent, Deadline::of_lease(sent, row.expires_in()), Ttl::recorded(row.ttl)))
     }
 
-    /// Asks the store once, and again while another transaction has the row locked.
-    pub(crate) async fn ask(&mut self) -> Result<Guard, Error> {
-        let settled_before = !self.unsettled;
-        self.unsettled = true;
-        let mut busy = WhileBusy::at_most(BUSY_LIMIT);
-        loop {
-            let sent = self.mutex.shared.clock.now();
-            let error = match self.mutex.shared.store.insert_if_absent(&self.request).await {
-                Ok(Inserted::Granted(lease)) => {
-                    let ttl = self.request.ttl;
-                    let deadline = Deadline::counted_from(sent, ttl);
-                    if deadline.has_passed(self.mutex.shared.clock.now()) {
-                        let late = format!("the store's answer came too late for a ttl of {ttl}; use a longer one");
-                        return Err(self.failed(StoreError::new(StoreErrorKind::Unavailable, late)));
-                    }
-                    return Ok(self.guard(lease, sent, deadline, ttl));
-                }
-                Ok(Inserted::Held(holder)) => {
-                    // A refusal settles this attempt; one before it that failed may still be on its way.
-                    self.unsettled = !settled_before;
-                    return Err(self.held(holder));
-                }
-                // An attempt whose reply was lost was granted, and an operator has ended it. That token is used up.
-                Ok(Inserted::Spent) => {
-                    self.request.owner = mint().map_err(|error| self.failed(error))?;
-                    continue;
-                }
-                Err(error) => error,
-            };
-            if !busy.repeats(&error).await {
-                telemetry::acquiring_failed(self.lock_id(), &error);
-                return Err(self.failed(error));
+    fn refused(&self, refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Held(holder) => {
+                telemetry::refused(self.lock_id(), &holder, self.waited());
+                Error::Held { lock_id: self.lock_id().clone(), holder }
             }
+            Refusal::Failed(error) => self.failed(error),
         }
     }
 
-    fn held(&self, holder: Holder) -> Error {
-        telemetry::refused(self.lock_id(), &holder, self.waited());
-        Error::Held { lock_id: self.lock_id().clone(), holder }
-    }
-
     fn failed(&self, error: StoreError) -> Error {
+        telemetry::acquiring_failed(self.lock_id(), &error);
         Error::store(self.lock_id(), Action::Acquire, error)
     }
 
@@ -206,32 +243,12 @@ impl Acquisition {
     }
 }
 
-/// Waits as long as the one that was first before would have waited; returns whether the limit allows that. Otherwise each of
-/// ten thousand waiters that give up one after the other would ask once.
-async fn outlasts_the_rest(place: &Place, backoff: &Backoff) -> bool {
-    let rest = place.rest();
-    let left = backoff.left().unwrap_or(Duration::MAX);
-    if rest.is_zero() {
-        return true;
-    }
-    tokio::select! {
-        () = place.released_here() => true,
-        () = tokio::time::sleep(rest.min(left)) => left > rest,
-    }
-}
-
-/// A new owner token, before anything is sent for it.
-fn mint() -> Result<OwnerToken, StoreError> {
-    OwnerToken::mint().map_err(|error| {
-        StoreError::new(StoreErrorKind::Other, "the operating system gave no random numbers").with_source(error)
-    })
-}
-
 impl Drop for Acquisition {
     fn drop(&mut self) {
-        if self.unsettled {
-            let request = DeleteRequest::by_owner(self.request.lock_id.clone(), self.request.owner);
-            self.mutex.shared.releaser.release_soon(request);
+        if self.asked.is_none() && !self.is_unknown {
+            return;
         }
+        let insert = self.asked.take();
+        self.engine().give_up(&self.request, insert, self.is_unknown);
     }
 }

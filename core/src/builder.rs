@@ -2,9 +2,8 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::queue::Queue;
-use crate::engine::releaser::Releaser;
-use crate::engine::renewal::Renewal;
+use crate::engine::Engine;
+use crate::engine::runtime::Time;
 use crate::mutex::Shared;
 use crate::options::Options;
 use crate::{Clock, DbMutex, HolderName, Invalid, LockStore, SystemClock, Ttl, WaitLimit};
@@ -19,12 +18,14 @@ const TTL_VARIABLE: &str = "DB_MUTEX_TTL_SECONDS";
 pub struct DbMutexBuilder {
     store: Arc<dyn LockStore>,
     options: Options,
-    clock: Arc<dyn Clock>,
+    /// The clock of a test.
+    clock: Option<Arc<dyn Clock>>,
+    batching: bool,
 }
 
 impl DbMutexBuilder {
     pub(crate) fn new(store: Arc<dyn LockStore>) -> Self {
-        Self { store, options: Options::new(), clock: Arc::new(SystemClock) }
+        Self { store, options: Options::new(), clock: None, batching: true }
     }
 
     /// Sets how long a lease lasts: a [`Duration`] or a [`Ttl`]. Default: `DB_MUTEX_TTL_SECONDS`, else 30 minutes.
@@ -65,10 +66,20 @@ impl DbMutexBuilder {
         self
     }
 
-    /// Sets the clock that counts leases down. Default: the operating system's; tests may give a
-    /// [`ManualClock`](crate::testing::ManualClock).
+    /// Sets whether requests that wait for the store leave together, as one call. Default: yes, where the store takes
+    /// [many at once](LockStore::limits). Without it each is a call of its own, for comparison.
+    pub fn batching(mut self, batching: bool) -> Self {
+        self.batching = batching;
+        self
+    }
+
+    /// Sets the clock that counts leases down, for tests: a [`ManualClock`](crate::testing::ManualClock). Default: the
+    /// operating system's.
+    ///
+    /// A mutex on a clock of a test also does its background work in the runtime that uses it, and on tokio's time, which
+    /// the test may pause. By default it has a thread for that.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.clock = Some(Arc::new(clock));
         self
     }
 
@@ -83,17 +94,11 @@ impl DbMutexBuilder {
             self.options.ttl = ttl_of_environment(value);
         }
         self.options.validated()?;
-        let queue = Arc::<Queue>::default();
-        Ok(DbMutex {
-            shared: Arc::new(Shared {
-                releaser: Releaser::new(Arc::clone(&self.store), Arc::clone(&queue)),
-                queue,
-                renewal: Renewal::new(Arc::clone(&self.store), Arc::clone(&self.clock)),
-                store: self.store,
-                clock: self.clock,
-                options: self.options,
-            }),
-        })
+        let engine = match self.clock {
+            Some(clock) => Engine::new(self.store, clock, Time::Tokio, self.batching),
+            None => Engine::new(self.store, Arc::new(SystemClock), Time::Real, self.batching),
+        };
+        Ok(DbMutex { shared: Arc::new(Shared { engine, options: self.options }) })
     }
 }
 

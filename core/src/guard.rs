@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::busy::WhileBusy;
+use crate::engine::dispatch::Answered;
 use crate::engine::holding::Holding;
-use crate::engine::telemetry;
+use crate::engine::release::Release;
+use crate::engine::{Engine, telemetry};
 use crate::values::ClientTime;
 use crate::{
     Action, DbMutex, DeleteRequest, Deleted, Error, Fence, Invalid, Lease, LockId, LostReason, OwnerToken,
@@ -22,19 +23,21 @@ const BUSY_LIMIT: Duration = Duration::from_secs(2);
 ///
 /// # Dropping
 ///
-/// Dropping a guard hands the release to a background task and returns at once: the release is not immediate and cannot
-/// report failure; if it fails for good, the lock expires with its TTL. Dropping never blocks or panics, and needs no runtime.
+/// Dropping a guard hands the release to the background and returns at once: the release is not immediate and cannot report
+/// failure; if it fails for good, the lock expires with its TTL. Dropping never blocks or panics, and needs no runtime.
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct Guard {
     mutex: DbMutex,
     holding: Arc<Holding>,
     hold_at_least: Duration,
     released: bool,
+    /// Whether an insert of the owner may still take effect, after the release too.
+    is_unknown: bool,
 }
 
 impl Guard {
-    pub(crate) fn new(mutex: DbMutex, holding: Arc<Holding>, hold_at_least: Duration) -> Self {
-        Self { mutex, holding, hold_at_least, released: false }
+    pub(crate) fn new(mutex: DbMutex, holding: Arc<Holding>, hold_at_least: Duration, is_unknown: bool) -> Self {
+        Self { mutex, holding, hold_at_least, released: false, is_unknown }
     }
 
     /// The lock.
@@ -79,7 +82,7 @@ impl Guard {
     /// # Cancellation safety
     /// The future may be dropped at any time.
     pub async fn lost(&self) -> LostReason {
-        self.mutex.shared.renewal.watch(&self.holding);
+        self.engine().watch(&self.holding);
         loop {
             self.holding.lose_if_over(self.now());
             if let Some(reason) = self.holding.lost_reason() {
@@ -87,7 +90,7 @@ impl Guard {
             }
             tokio::select! {
                 biased;
-                () = self.holding.lost_token().cancelled() => {}
+                () = self.holding.reason_known() => {}
                 () = tokio::time::sleep(self.next_look(Duration::ZERO)) => {}
             }
         }
@@ -101,9 +104,9 @@ impl Guard {
 
     /// Returns a token that is cancelled when the lock is lost, for the work under the lock.
     ///
-    /// It needs the runtime in which it is called, or the one in which the lock was acquired.
+    /// It is cancelled in time also while the runtime of the work is blocked.
     pub fn cancel_token(&self) -> CancellationToken {
-        self.mutex.shared.renewal.watch(&self.holding);
+        self.engine().watch(&self.holding);
         self.holding.lost_token().child_token()
     }
 
@@ -165,24 +168,20 @@ impl Guard {
             return Err(self.lost_error());
         }
         let request = RenewRequest::new(self.lock_id().clone(), *self.owner_token(), ttl);
-        let mut busy = WhileBusy::at_most(BUSY_LIMIT);
-        loop {
-            let sent = self.now();
-            return match self.mutex.shared.store.renew(&request).await {
-                // A guard that is not valid any more stays lost, although no one else may have had the lock.
-                Ok(Renewed::Renewed(_)) if self.holding.lose_if_over(self.now()) => Err(self.lost_error()),
-                Ok(Renewed::Renewed(lease)) => {
-                    self.holding.renewed(lease, sent, ttl);
-                    tracing::debug!(lock_id = %self.lock_id(), fence = %lease.fence, %ttl, "extended");
-                    Ok(())
-                }
-                Ok(Renewed::NotHeld) => {
-                    self.holding.lose(LostReason::Expired);
-                    Err(self.lost_error())
-                }
-                Err(error) if busy.repeats(&error).await => continue,
-                Err(error) => Err(Error::store(self.lock_id(), Action::Extend, error)),
-            };
+        let Answered { result, sent } = self.engine().ask_while_busy(&request, BUSY_LIMIT).await;
+        match result {
+            // A guard that is not valid any more stays lost, although no one else may have had the lock.
+            Ok(Renewed::Renewed(_)) if self.holding.lose_if_over(self.now()) => Err(self.lost_error()),
+            Ok(Renewed::Renewed(lease)) => {
+                self.holding.renewed(lease, sent, ttl);
+                tracing::debug!(lock_id = %self.lock_id(), fence = %lease.fence, %ttl, "extended");
+                Ok(())
+            }
+            Ok(Renewed::NotHeld) => {
+                self.holding.lose(LostReason::Expired);
+                Err(self.lost_error())
+            }
+            Err(error) => Err(Error::store(self.lock_id(), Action::Extend, error)),
         }
     }
 
@@ -196,30 +195,22 @@ impl Guard {
     /// # Cancellation safety
     /// If the future is dropped, the release goes on in the background, as when the guard is dropped.
     pub async fn release(mut self) -> Result<(), Error> {
-        self.holding.end();
+        self.end();
         let request = self.delete_request();
-        let mut busy = WhileBusy::at_most(BUSY_LIMIT);
-        loop {
-            return match self.mutex.shared.store.delete(&request).await {
-                Ok(deleted) => {
-                    self.released = true;
-                    match deleted {
-                        Deleted::Released => {}
-                        Deleted::Already => {
-                            self.holding.lose(LostReason::ReleasedByForce);
-                            return Err(self.lost_error());
-                        }
-                        _ => {
-                            self.holding.lose(LostReason::Expired);
-                            return Err(self.lost_error());
-                        }
-                    }
-                    self.mutex.shared.queue.released(self.lock_id());
-                    Ok(())
-                }
-                Err(error) if busy.repeats(&error).await => continue,
-                Err(error) => Err(Error::store(self.lock_id(), Action::Release, error)),
-            };
+        let deleted = self.engine().ask_while_busy(&request, BUSY_LIMIT).await.result;
+        match deleted {
+            Ok(Deleted::Released) => {
+                self.released = true;
+                self.engine().queue.released(self.lock_id());
+                Ok(())
+            }
+            Ok(deleted) => {
+                self.released = true;
+                let by_force = deleted == Deleted::Already;
+                self.holding.lose(if by_force { LostReason::ReleasedByForce } else { LostReason::Expired });
+                Err(self.lost_error())
+            }
+            Err(error) => Err(Error::store(self.lock_id(), Action::Release, error)),
         }
     }
 
@@ -241,7 +232,7 @@ impl Guard {
     /// Transfers the lock without releasing it: the receiver of the token continues with
     /// [`Lock::resume`](crate::Lock::resume), in another process too, until the lease ends. Nothing renews it meanwhile.
     pub fn into_owner_token(mut self) -> OwnerToken {
-        self.released = true;
+        (self.released, self.is_unknown) = (true, false);
         *self.owner_token()
     }
 
@@ -255,8 +246,18 @@ impl Guard {
         DeleteRequest::by_owner(self.lock_id().clone(), *self.owner_token()).hold_at_least(self.hold_at_least)
     }
 
+    /// From now on nothing is sent for the owner but its deletes.
+    fn end(&self) {
+        self.holding.end();
+        self.engine().renewal.forget(&self.holding);
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.mutex.shared.engine
+    }
+
     fn now(&self) -> ClientTime {
-        self.mutex.shared.clock.now()
+        self.engine().clock.now()
     }
 
     /// How long to sleep until `lead` is left. At most a second: tokio's timer stands still while the machine is
@@ -269,11 +270,13 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.holding.end();
+        self.end();
         let held = self.now().since(self.holding.acquired_at);
         telemetry::ended(&self.holding, held, if self.released { "released" } else { "dropped" });
-        if !self.released {
-            self.mutex.shared.releaser.release_soon(self.delete_request());
+        if !self.released || self.is_unknown {
+            let until = self.holding.latest_end(self.now());
+            let request = self.delete_request();
+            self.engine().release_soon(Release { request, insert: None, is_unknown: self.is_unknown, until });
         }
     }
 }

@@ -59,7 +59,5 @@ pub mod testing {
 }
 
 // For the modules of this crate.
-use crate::store::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, Lease, LockRow, LockStore, PendingDelete, RenewRequest, Renewed,
-};
+use crate::store::{DeleteRequest, Deleted, InsertRequest, Inserted, Lease, LockStore, RenewRequest, Renewed};
 use crate::values::{Clock, SystemClock};

@@ -64,9 +64,8 @@ impl Lock {
     /// Sets whether the lease is renewed while the guard lives.
     ///
     /// With it a short TTL serves a job of unknown length: a crash blocks others for no more than the TTL. The lease is
-    /// renewed when a third of the TTL is over; an attempt that fails is repeated until the lease ends. Renewal needs the
-    /// runtime in which the lock was acquired to keep running: code that blocks its threads for a third of the TTL delays
-    /// it.
+    /// renewed when a third of the TTL is over; an attempt that fails is repeated until the lease ends. A thread of the
+    /// mutex does that, so code under the lock may block its own runtime.
     pub fn keep_alive(mut self, keep_alive: bool) -> Self {
         self.options.keep_alive = keep_alive;
         self

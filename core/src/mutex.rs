@@ -2,15 +2,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::{ListFilter, LockRow};
-use crate::engine::busy::WhileBusy;
-use crate::engine::queue::Queue;
-use crate::engine::releaser::Releaser;
-use crate::engine::renewal::Renewal;
-use crate::engine::telemetry;
+use crate::engine::{Engine, telemetry};
 use crate::options::Options;
 use crate::{
-    Action, Clock, DbMutexBuilder, DeleteRequest, Deleted, Error, Guard, Lock, LockId, LockStore, RunError, StoreError,
-    Ttl,
+    Action, DbMutexBuilder, DeleteRequest, Deleted, Error, Guard, Lock, LockId, LockStore, RunError, StoreError, Ttl,
 };
 
 /// A mutex in a database: long jobs exclude each other, across processes and machines.
@@ -62,10 +57,20 @@ use crate::{
 ///
 /// The waiters of one mutex and its clones are served in the order in which they came. Between processes there is no order.
 ///
+/// # Runtimes
+///
+/// Requests run in the tokio runtime in which the mutex was first used. Everything else runs on a thread of the mutex, which
+/// starts at the first need and has connections of its own: renewals, the questions of those who wait, releases of dropped
+/// guards, and requests from other runtimes. So a runtime that is blocked, or that ends, loses no lock. (A store on a pool of
+/// your application sends everything through that pool, and depends on its runtime.)
+///
+/// A forked child cannot use the mutex of its parent: its calls fail, and its guards release nothing.
+///
 /// # Dropping
 ///
-/// Dropping a [`Guard`], or the future of an acquisition, releases in the background; see [`Guard`](Guard#dropping). Dropping
-/// the last clone of a mutex does not wait for such releases.
+/// Dropping a [`Guard`], or the future of an acquisition, releases in the background; see [`Guard`](Guard#dropping). Such a
+/// release is repeated until it is done or the lease is over. Dropping the last clone of a mutex does not wait for them; they
+/// have five seconds then.
 ///
 /// # Process exit
 ///
@@ -80,12 +85,14 @@ pub struct DbMutex {
 /// What all clones of a mutex, its locks and its guards share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) store: Arc<dyn LockStore>,
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) releaser: Releaser,
-    pub(crate) renewal: Renewal,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) options: Options,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.engine.close();
+    }
 }
 
 impl DbMutex {
@@ -147,7 +154,7 @@ impl DbMutex {
     /// [`Error::Invalid`] for an invalid id, [`Error::Store`] if the store fails.
     pub async fn find(&self, lock_id: impl AsRef<str>) -> Result<Option<LockRow>, Error> {
         let lock_id = LockId::new(lock_id)?;
-        self.shared.store.find(&lock_id).await.map_err(|error| Error::store(&lock_id, Action::Read, error))
+        self.read(lock_id.clone()).await.map_err(|error| Error::store(&lock_id, Action::Read, error))
     }
 
     /// Reads the rows of many locks, in the order of their ids' bytes.
@@ -155,7 +162,9 @@ impl DbMutex {
     /// # Errors
     /// [`Error::Store`] if the store fails.
     pub async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, Error> {
-        self.shared.store.list(filter).await.map_err(|error| of_many(Action::List, error))
+        let filter = filter.clone();
+        let list = self.shared.engine.call(|store| async move { store.list(&filter).await });
+        list.await.map_err(|error| of_many(Action::List, error))
     }
 
     /// Releases the lock regardless of who holds it. Returns whether it was held, or resting.
@@ -172,16 +181,10 @@ impl DbMutex {
     pub async fn force_release(&self, lock_id: impl AsRef<str>) -> Result<bool, Error> {
         let lock_id = LockId::new(lock_id)?;
         let failed = |error| Error::store(&lock_id, Action::Release, error);
-        let Some(row) = self.shared.store.find(&lock_id).await.map_err(failed)? else { return Ok(false) };
+        let Some(row) = self.read(lock_id.clone()).await.map_err(failed)? else { return Ok(false) };
         let request = DeleteRequest::by_fence(lock_id.clone(), row.fence);
-        let mut busy = WhileBusy::at_most(Duration::from_secs(2));
-        loop {
-            return match self.shared.store.delete(&request).await {
-                Ok(deleted) => Ok(deleted == Deleted::Released),
-                Err(error) if busy.repeats(&error).await => continue,
-                Err(error) => Err(failed(error)),
-            };
-        }
+        let deleted = self.shared.engine.ask_while_busy(&request, Duration::from_secs(2)).await.result;
+        Ok(deleted.map_err(failed)? == Deleted::Released)
     }
 
     /// Removes the rows of locks that became free at least `older_than` ago, and returns how many.
@@ -193,7 +196,8 @@ impl DbMutex {
     /// # Errors
     /// [`Error::Store`] if the store fails.
     pub async fn purge_expired(&self, older_than: Duration) -> Result<u64, Error> {
-        self.shared.store.purge_expired(older_than).await.map_err(|error| of_many(Action::Purge, error))
+        let purge = self.shared.engine.call(move |store| async move { store.purge_expired(older_than).await });
+        purge.await.map_err(|error| of_many(Action::Purge, error))
     }
 
     /// Waits up to `limit` for dropped guards and abandoned acquisitions to be released, and returns the ids that are still
@@ -204,9 +208,15 @@ impl DbMutex {
     /// # Cancellation safety
     /// The future may be dropped at any time; the releases go on.
     pub async fn shutdown(&self, limit: Duration) -> Vec<LockId> {
-        let left = self.shared.releaser.drain(limit).await;
+        let engine = &self.shared.engine;
+        engine.time.within(limit, engine.releases.drained()).await;
+        let left = engine.releases.pending();
         telemetry::drained(left.len());
         left
+    }
+
+    async fn read(&self, lock_id: LockId) -> Result<Option<LockRow>, StoreError> {
+        self.shared.engine.call(|store| async move { store.find(&lock_id).await }).await
     }
 
     /// The TTL of locks for which none is set.

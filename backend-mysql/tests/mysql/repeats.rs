@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use db_mutex_core::store::{DeleteRequest, Deleted, Inserted, LockStore, RenewRequest, Renewed};
-use db_mutex_core::{StoreErrorKind, Ttl};
+use db_mutex_core::{DbMutex, StoreErrorKind, Ttl};
 use db_mutex_mysql::MySqlStore;
 
 use crate::database::{Database, MINUTE, ask, both, granted, id, request, until_free};
@@ -91,19 +91,16 @@ async fn a_release_of_which_no_trace_is_left_is_an_error_and_not_a_lost_lock() {
 async fn a_release_does_not_overtake_a_dropped_acquisition_that_is_on_its_way() {
     for database in both() {
         let proxy = Proxy::to(&database.url).await;
-        let store = MySqlStore::builder().table(database.table.clone()).pool_size(2).connect(&proxy.url).await.unwrap();
-        // Both connections are open, so that the release could go at once.
-        let (one, two) = tokio::join!(ask(&store, "one", MINUTE), ask(&store, "two", MINUTE));
-        granted(one.unwrap());
-        granted(two.unwrap());
+        let mutex = DbMutex::new(through(&proxy, &database).await).unwrap();
+        mutex.lock("warm").acquire().await.unwrap().release().await.unwrap();
 
-        let dropped = request("job", MINUTE);
         proxy.delay_the_next_request(500);
-        let acquiring = tokio::time::timeout(Duration::from_millis(100), store.insert_if_absent(&dropped)).await;
+        let lock = mutex.lock("job");
+        let acquiring = tokio::time::timeout(Duration::from_millis(100), lock.acquire()).await;
         assert!(acquiring.is_err(), "the acquisition has to be on its way: {acquiring:?}");
-        let release = DeleteRequest::by_owner(id("job"), dropped.owner);
-        assert_eq!(store.delete(&release).await.unwrap(), Deleted::Released);
-        granted(ask(&store, "job", MINUTE).await.unwrap());
+        assert!(mutex.shutdown(Duration::from_secs(30)).await.is_empty());
+        let row = database.store().await.find(&id("job")).await.unwrap().unwrap();
+        assert!(!row.owned && row.released_at.is_some(), "it was granted, and then released: {row:?}");
     }
 }
 

@@ -1,8 +1,11 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::deadline::Deadline;
+use crate::engine::release::Release;
+use crate::engine::renewal::Due;
 use crate::engine::telemetry;
 use crate::values::ClientTime;
 use crate::{Fence, InsertRequest, Lease, LockId, LostReason, OwnerToken, Ttl};
@@ -19,8 +22,10 @@ pub(crate) struct Holding {
     /// When renewing stops, on the client's clock.
     pub(crate) at_most_until: Option<ClientTime>,
     state: Mutex<State>,
+    due: Mutex<Scheduled>,
     lost: CancellationToken,
     reason: OnceLock<LostReason>,
+    known: Notify,
 }
 
 /// What changes while the lock is held.
@@ -32,8 +37,15 @@ struct State {
     unknown: bool,
     /// The guard releases the lock: an answer "not held" is no news any more.
     ending: bool,
-    /// When the renewal's task checks the deadline next, on the client's clock.
-    next_check: Option<ClientTime>,
+    /// The store has said that the lock is not held; why is being found out.
+    invalid: bool,
+}
+
+/// When the renewal is due to act on a lease.
+#[derive(Debug, Default)]
+pub(crate) struct Scheduled {
+    pub(crate) renewal: Option<Due>,
+    pub(crate) deadline: Option<Due>,
 }
 
 impl Holding {
@@ -51,9 +63,11 @@ impl Holding {
             ttl,
             acquired_at,
             at_most_until,
-            state: Mutex::new(State { lease, deadline, unknown: false, ending: false, next_check: None }),
+            state: Mutex::new(State { lease, deadline, unknown: false, ending: false, invalid: false }),
+            due: Mutex::default(),
             lost: CancellationToken::new(),
             reason: OnceLock::new(),
+            known: Notify::new(),
         }
     }
 
@@ -70,7 +84,10 @@ impl Holding {
         if self.reason.get().is_some() {
             return Deadline::PASSED;
         }
-        let deadline = self.state().deadline;
+        let State { deadline, invalid, .. } = *self.state();
+        if invalid {
+            return Deadline::PASSED;
+        }
         self.at_most_until.map_or(deadline, |until| deadline.earlier(Deadline::at(until)))
     }
 
@@ -86,24 +103,35 @@ impl Holding {
         }
     }
 
-    /// Schedules a deadline check; returns whether it is earlier than the one already scheduled.
-    pub(crate) fn schedule_check(&self, at: ClientTime) -> bool {
-        let mut state = self.state();
-        let sooner = state.next_check.is_none_or(|scheduled| at < scheduled);
-        if sooner {
-            state.next_check = Some(at);
-        }
-        sooner
+    /// When the renewal is due to act: only the renewal changes it.
+    pub(crate) fn due(&self) -> MutexGuard<'_, Scheduled> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins the check that was scheduled for `at`; returns whether it still was.
-    pub(crate) fn begin_check(&self, at: ClientTime) -> bool {
-        let mut state = self.state();
-        let scheduled = state.next_check == Some(at);
-        if scheduled {
-            state.next_check = None;
+    /// Notes that the store has said that the lock is not held: it is no longer valid, and the reason follows.
+    pub(crate) fn invalidate(&self) {
+        self.state().invalid = true;
+        self.lost.cancel();
+    }
+
+    /// Waits until the reason for the loss is known.
+    pub(crate) async fn reason_known(&self) {
+        let known = self.known.notified();
+        if self.reason.get().is_none() {
+            known.await;
         }
-        scheduled
+    }
+
+    /// Whether there is nothing more to renew or to watch.
+    pub(crate) fn is_over(&self) -> bool {
+        self.reason.get().is_some() || self.is_ending()
+    }
+
+    /// When the lease is over in any case, also if the request that renewed it last was not answered; `None` if it never is.
+    pub(crate) fn latest_end(&self, now: ClientTime) -> Option<ClientTime> {
+        let state = self.state();
+        let known = state.deadline.remaining(now)?;
+        Some(Release::end_of(self.ttl, now)?.max(now + known + known / 10))
     }
 
     /// Notes that an attempt to renew has failed, so that nothing is known until the next.
@@ -124,11 +152,15 @@ impl Holding {
         if self.reason.set(reason).is_ok() {
             telemetry::lost(self, reason);
             self.lost.cancel();
+            self.known.notify_waiters();
         }
     }
 
     /// Says that the lock is lost if its deadline has passed, and answers whether it is lost.
     pub(crate) fn lose_if_over(&self, now: ClientTime) -> bool {
+        if self.state().invalid {
+            return true;
+        }
         if self.reason.get().is_none() && self.deadline().has_passed(now) {
             self.lose(match self.at_most_until {
                 Some(until) if until <= now => LostReason::HeldTooLong,

@@ -1,11 +1,178 @@
-//! What keeps locks alive, releases them and waits for them, between the users' types and a store.
+//! What sends requests, keeps leases alive, releases locks and waits for them: between the users' types and a store.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `dispatch` | requests outlive their callers, and leave together while the store is busy |
+//! | `renewal` | leases are renewed in time, and their loss is reported in time |
+//! | `release` | locks that no one waits for are released, again and again until their lease ends |
+//! | `queue` | the waiters for a lock, in order |
+//! | `holding`, `deadline` | a lock that is held, and until when |
+//! | `runtime` | the two runtimes, tasks and timers |
+//! | `pauses`, `jitter` | how long to pause before the next attempt |
+//! | `telemetry` | events and metrics |
+//!
+//! Architecture invariants: an insert, a renewal or a delete reaches the store through a [`Dispatch`](dispatch::Dispatch)
+//! only. A delete is sent only after the insert of its owner has returned; where that is not certain, once more later.
 
-pub(crate) mod backoff;
-pub(crate) mod busy;
 pub(crate) mod deadline;
+pub(crate) mod dispatch;
 pub(crate) mod holding;
 pub(crate) mod jitter;
+pub(crate) mod pauses;
 pub(crate) mod queue;
-pub(crate) mod releaser;
+pub(crate) mod release;
 pub(crate) mod renewal;
+pub(crate) mod runtime;
 pub(crate) mod telemetry;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Clock, LockStore, StoreError, StoreErrorKind};
+use dispatch::{Answered, Asked, Dispatch, Kind, Setup};
+use pauses::Pauses;
+use queue::Queue;
+use release::Releases;
+use renewal::Renewal;
+use runtime::{Background, Driver, Time};
+
+/// How many calls the background sends at a time where it has connections of its own.
+const CONNECTIONS_BEHIND: usize = 3;
+
+/// The machinery of a mutex. All clones of the mutex, its locks and guards share it.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) time: Time,
+    /// For calls from the runtime in which the mutex was first used; none if the store takes one call at a time.
+    foreground: Option<Dispatch>,
+    /// For all others, and for what no one waits for.
+    pub(crate) background: Dispatch,
+    pub(crate) runner: Arc<Background>,
+    pub(crate) renewal: Renewal,
+    pub(crate) releases: Releases,
+    pub(crate) queue: Queue,
+    /// How long a caller waits for the answer to one request.
+    attempt: Duration,
+    /// How long the store's server may go on with a request whose call has ended.
+    pub(crate) call: Duration,
+    /// The process that made it: connections and threads do not survive a fork.
+    process: u32,
+}
+
+impl Engine {
+    pub(crate) fn new(store: Arc<dyn LockStore>, clock: Arc<dyn Clock>, time: Time, batching: bool) -> Arc<Self> {
+        let mut limits = store.limits();
+        if !batching {
+            limits.batch = 1;
+        }
+        let runner = Arc::new(Background::new(time));
+        let setup = |store| Setup { store, clock: Arc::clone(&clock), time, limits };
+        // Renewals have a place of their own, also where other calls hang.
+        let (store_behind, ahead, behind) = match store.for_background() {
+            Some(apart) => (apart, limits.concurrency, CONNECTIONS_BEHIND),
+            None => {
+                let behind = (limits.concurrency / 4).max(2).min(limits.concurrency);
+                (Arc::clone(&store), limits.concurrency - behind, behind)
+            }
+        };
+        let driver = Driver::Background(Arc::clone(&runner));
+        let background = Dispatch::new(setup(store_behind), driver, behind.max(1), usize::from(behind > 1), None);
+        let driver = Driver::Foreground(Arc::default());
+        let foreground = (ahead > 0).then(|| Dispatch::new(setup(store), driver, ahead, 0, Some(background.clone())));
+        Arc::new(Self {
+            renewal: Renewal::new(Arc::clone(&clock)),
+            releases: Releases::default(),
+            queue: Queue::default(),
+            // The store's own error says more, so it has a moment to come first.
+            attempt: limits.call + limits.call / 10,
+            call: limits.call,
+            process: std::process::id(),
+            clock,
+            time,
+            foreground,
+            background,
+            runner,
+        })
+    }
+
+    /// Sends a request, from wherever it is called.
+    pub(crate) fn ask<K: Kind>(&self, request: K) -> Asked<K::Answer> {
+        match self.forked() {
+            Some(error) => Asked::failed(error, self.clock.now()),
+            None => self.dispatch().ask(request),
+        }
+    }
+
+    /// Waits for the answer to a request; `None` if it does not come in time. It may still come.
+    ///
+    /// # Cancellation safety
+    /// If the future is dropped, the answer can still be waited for.
+    pub(crate) async fn answer<A>(&self, asked: &mut Asked<A>) -> Option<Answered<A>> {
+        self.time.within(self.attempt, asked.answer()).await
+    }
+
+    /// The error of an answer that does not come in time.
+    pub(crate) fn too_late(&self) -> StoreError {
+        let message = format!("the store did not answer within {:?}", self.attempt);
+        StoreError::new(StoreErrorKind::Unavailable, message)
+    }
+
+    /// Sends a request, and again while its row is locked, for at most `limit`.
+    pub(crate) async fn ask_while_busy<K: Kind + Clone>(&self, request: &K, limit: Duration) -> Answered<K::Answer> {
+        let (begun, mut pauses) = (self.time.now(), Pauses::while_busy());
+        loop {
+            let mut asked = self.ask(request.clone());
+            match self.answer(&mut asked).await {
+                Some(Answered { result: Err(error), .. })
+                    if error.kind() == StoreErrorKind::Busy && self.time.now() - begun < limit =>
+                {
+                    self.time.sleep(pauses.next()).await;
+                }
+                Some(answered) => return answered,
+                None => return Answered { result: Err(self.too_late()), sent: self.clock.now() },
+            }
+        }
+    }
+
+    /// Runs a call of the store that changes no lock.
+    pub(crate) async fn call<T, Calling>(
+        &self,
+        call: impl FnOnce(Arc<dyn LockStore>) -> Calling,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        Calling: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        match self.forked() {
+            Some(error) => Err(error),
+            None => self.dispatch().call(call).await,
+        }
+    }
+
+    /// Ends the background when its work is done.
+    pub(crate) fn close(self: &Arc<Self>) {
+        if self.forked().is_some() {
+            return;
+        }
+        self.renewal.close();
+        let engine = Arc::clone(self);
+        self.runner.close(async move { engine.releases.drained().await });
+    }
+
+    fn dispatch(&self) -> &Dispatch {
+        self.runner.prepare();
+        match &self.foreground {
+            Some(foreground) if foreground.is_here() => foreground,
+            _ => &self.background,
+        }
+    }
+
+    /// Why nothing can be sent in a forked child.
+    pub(crate) fn forked(&self) -> Option<StoreError> {
+        (self.process != std::process::id()).then(|| {
+            let message = "the mutex was made before this process was forked; make one in the child";
+            StoreError::new(StoreErrorKind::Other, message)
+        })
+    }
+}

@@ -1,247 +1,281 @@
+//! Renews leases in time, and reports in time when one is lost.
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 
-use crate::engine::holding::Holding;
-use crate::engine::jitter::random_between;
-use crate::engine::telemetry;
+use super::Engine;
+use super::dispatch::{Answered, Asked};
+use super::holding::Holding;
+use super::jitter::random_between;
+use super::telemetry;
 use crate::values::ClientTime;
-use crate::{Clock, LockRow, LockStore, LostReason, RenewRequest, Renewed, StoreError, StoreErrorKind};
+use crate::{Clock, LostReason, RenewRequest, Renewed, StoreError, StoreErrorKind};
 
-/// Renews leases, and says in time when one is lost: one task for all guards of a mutex.
+/// The leases that are renewed or watched, and the task in the background that does so.
 ///
-/// A lease is renewed when a third of its TTL is over. Those that are due at about the same time go out as one
-/// [`renew_many`](LockStore::renew_many), so that ten thousand locks cost as many statements as one. An attempt that
-/// fails or takes longer than a sixth of the TTL is repeated until the lease's own deadline; only the answer "not held"
-/// ends it before. The deadline has a timer of its own, which waits for no attempt.
+/// A lease is renewed when a third of its TTL is over; an attempt that fails or takes longer than a sixth of the TTL is
+/// repeated until the lease's own deadline. Those of a similar TTL that are due at about the same time leave together. The
+/// deadline waits for no attempt.
 #[derive(Debug)]
 pub(crate) struct Renewal {
-    shared: Arc<Shared>,
-    task: Mutex<Option<tokio::task::JoinHandle<()>>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    store: Arc<dyn LockStore>,
     clock: Arc<dyn Clock>,
-    agenda: Mutex<Agenda>,
+    schedule: Mutex<Schedule>,
     changed: Notify,
+    /// Whether the task runs.
+    running: Mutex<Weak<()>>,
     closed: AtomicBool,
 }
 
-/// What has to be done when, on the client's clock.
+/// What is due when, on the client's clock. A lease has at most one entry of each kind, and leaves with its guard.
 #[derive(Debug, Default)]
-struct Agenda {
-    entries: BTreeMap<(ClientTime, u64), Entry>,
-    numbered: u64,
-    /// When the task looks again; an entry before that has to wake it.
+struct Schedule {
+    renewals: BTreeMap<Due, Weak<Holding>>,
+    deadlines: BTreeMap<Due, Weak<Holding>>,
+    last_number: u64,
+    /// When the task looks next; what is due before that has to wake it.
     next_look: ClientTime,
 }
 
-#[derive(Debug, Clone)]
-enum Entry {
-    Renew(Weak<Holding>),
-    Deadline(Weak<Holding>),
-}
+/// A time, and a number that tells apart what is due at the same time.
+pub(crate) type Due = (ClientTime, u64);
 
-impl Entry {
-    /// A third of the TTL, where there is something to renew.
-    fn renewal_interval(&self) -> Option<Duration> {
-        match self {
-            Self::Renew(holding) => holding.upgrade()?.ttl.duration().map(|ttl| ttl / 3),
-            Self::Deadline(_) => None,
-        }
-    }
-}
+/// The task looks at least once a second: tokio's timer stands still while the machine is suspended, the lease does not.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
+/// How long the reason for a loss is looked for. The lock is not valid meanwhile, and its token is cancelled.
+const FINDING_OUT: Duration = Duration::from_millis(250);
 
 impl Renewal {
-    pub(crate) fn new(store: Arc<dyn LockStore>, clock: Arc<dyn Clock>) -> Self {
-        let shared =
-            Shared { store, clock, agenda: Mutex::default(), changed: Notify::new(), closed: AtomicBool::new(false) };
-        Self { shared: Arc::new(shared), task: Mutex::new(None) }
-    }
-
-    /// Renews the lease, whose request was sent at `sent`, until it is lost or its guard is gone.
-    pub(crate) fn keep_alive(&self, holding: &Arc<Holding>, sent: ClientTime) {
-        self.watch(holding);
-        if let Some(ttl) = holding.ttl.duration() {
-            self.shared.put(sent + ttl / 3, Entry::Renew(Arc::downgrade(holding)));
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            schedule: Mutex::default(),
+            changed: Notify::new(),
+            running: Mutex::default(),
+            closed: AtomicBool::new(false),
         }
     }
 
-    /// Says in time when the lease is over, whether it is renewed or not.
-    pub(crate) fn watch(&self, holding: &Arc<Holding>) {
-        self.ensure_task();
-        self.shared.put_deadline(holding, self.shared.clock.now());
+    /// Forgets a lease whose guard is gone.
+    pub(crate) fn forget(&self, holding: &Holding) {
+        let mut schedule = self.schedule();
+        let due = std::mem::take(&mut *holding.due());
+        due.renewal.and_then(|due| schedule.renewals.remove(&due));
+        due.deadline.and_then(|due| schedule.deadlines.remove(&due));
     }
 
-    /// Starts the task if there is none, or none any more because its runtime is gone.
-    fn ensure_task(&self) {
-        let mut task = lock(&self.task);
-        if task.as_ref().is_some_and(|task| !task.is_finished()) {
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.changed.notify_one();
+    }
+
+    fn renew_at(&self, holding: &Arc<Holding>, at: ClientTime) {
+        let mut schedule = self.schedule();
+        if holding.is_over() {
             return;
         }
-        if let Ok(runtime) = Handle::try_current() {
-            lock(&self.shared.agenda).next_look = ClientTime::ZERO;
-            *task = Some(runtime.spawn(run(Arc::clone(&self.shared))));
+        let due = schedule.number(at);
+        if let Some(earlier) = holding.due().renewal.replace(due) {
+            schedule.renewals.remove(&earlier);
         }
+        schedule.renewals.insert(due, Arc::downgrade(holding));
+        self.wake_for(&schedule, at);
     }
-}
 
-impl Drop for Renewal {
-    fn drop(&mut self) {
-        self.shared.closed.store(true, Ordering::SeqCst);
-        self.shared.changed.notify_one();
+    /// Looks at the deadline when it is reached.
+    fn watch_deadline(&self, holding: &Arc<Holding>) {
+        let now = self.clock.now();
+        let mut schedule = self.schedule();
+        let Some(left) = holding.deadline().remaining(now).filter(|_| !holding.is_over()) else { return };
+        let due = schedule.number(now + left);
+        if let Some(earlier) = holding.due().deadline.replace(due) {
+            schedule.deadlines.remove(&earlier);
+        }
+        schedule.deadlines.insert(due, Arc::downgrade(holding));
+        self.wake_for(&schedule, due.0);
     }
-}
 
-impl Shared {
-    fn put(&self, at: ClientTime, entry: Entry) {
-        let mut agenda = lock(&self.agenda);
-        agenda.numbered += 1;
-        let key = (at, agenda.numbered);
-        agenda.entries.insert(key, entry);
-        if at < agenda.next_look {
+    fn wake_for(&self, schedule: &Schedule, at: ClientTime) {
+        if at < schedule.next_look {
             self.changed.notify_one();
         }
     }
 
-    /// Plans to look at the deadline, unless that is planned already.
-    fn put_deadline(&self, holding: &Arc<Holding>, now: ClientTime) {
-        if let Some(left) = holding.deadline().remaining(now)
-            && holding.schedule_check(now + left)
-        {
-            self.put(now + left, Entry::Deadline(Arc::downgrade(holding)));
-        }
-    }
-
-    /// Takes what is due: all deadlines that have passed, and, if a renewal is due, all those that will be within half an
-    /// interval.
-    fn take_due(&self, now: ClientTime) -> (Vec<Arc<Holding>>, Vec<Arc<Holding>>) {
-        let mut agenda = lock(&self.agenda);
-        let due_now = agenda.entries.range(..=(now, u64::MAX)).filter_map(|(_, entry)| entry.renewal_interval());
-        let soon = now + due_now.max().map_or(Duration::ZERO, |interval| interval / 2);
-        let taken: Vec<_> = agenda
-            .entries
-            .range(..=(soon, u64::MAX))
-            .filter(|((at, _), entry)| *at <= now || matches!(entry, Entry::Renew(_)))
-            .map(|(key, _)| *key)
-            .collect();
-        let (mut over, mut due) = (Vec::new(), Vec::new());
-        for key in taken {
-            match agenda.entries.remove(&key) {
-                Some(Entry::Deadline(holding)) => {
-                    over.extend(holding.upgrade().filter(|holding| holding.begin_check(key.0)));
-                }
-                Some(Entry::Renew(holding)) => due.extend(holding.upgrade()),
-                None => {}
-            }
-        }
-        (over, due)
-    }
-
-    /// When to look again. At least once a second: tokio's timer stands still while the machine is suspended, the lease
-    /// does not.
-    fn plan(&self, now: ClientTime) -> Duration {
-        let mut agenda = lock(&self.agenda);
-        let next = agenda.entries.first_key_value().map(|((at, _), _)| *at);
-        let pause = next.map_or(Duration::MAX, |at| at.since(now).min(SECOND));
-        agenda.next_look = now + pause;
-        pause
-    }
-
-    /// Repeats an attempt that failed after a while, at random, so that processes do not repeat in step.
-    fn try_again(&self, holding: &Arc<Holding>, now: ClientTime) {
-        let Some(ttl) = holding.ttl.duration() else { return };
-        let pause = (ttl / 20).clamp(Duration::from_millis(10), Duration::from_secs(5));
-        self.put(now + pause.mul_f64(random_between(0.5, 1.0)), Entry::Renew(Arc::downgrade(holding)));
+    /// Nothing that can panic runs under this mutex.
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-const SECOND: Duration = Duration::from_secs(1);
+impl Schedule {
+    fn number(&mut self, at: ClientTime) -> Due {
+        self.last_number += 1;
+        (at, self.last_number)
+    }
 
-async fn run(shared: Arc<Shared>) {
-    let mut attempts = JoinSet::new();
-    while !shared.closed.load(Ordering::SeqCst) {
-        let now = shared.clock.now();
-        let (over, due) = shared.take_due(now);
+    fn take_over(&mut self, now: ClientTime) -> Vec<Arc<Holding>> {
+        let over = take_until(&mut self.deadlines, now);
+        over.inspect(|holding| holding.due().deadline = None).collect()
+    }
+
+    /// Takes what is due. If anything is, also what will be within a sixth of its TTL: a longer interval between two
+    /// batches, and fewer of them.
+    fn take_due(&mut self, now: ClientTime) -> Vec<Arc<Holding>> {
+        let due: Vec<_> = take_until(&mut self.renewals, now).collect();
+        let Some(longest) = due.iter().filter_map(|holding| holding.ttl.duration()).max() else { return due };
+        let soon = take_until(&mut self.renewals, now + longest / 6);
+        let (soon, later): (Vec<_>, Vec<_>) = soon.partition(|holding| {
+            let due_at = holding.due().renewal.map_or(now, |due| due.0);
+            holding.ttl.duration().is_some_and(|ttl| due_at <= now + ttl / 6)
+        });
+        for holding in later {
+            if let Some(due) = holding.due().renewal {
+                self.renewals.insert(due, Arc::downgrade(&holding));
+            }
+        }
+        let due: Vec<_> = due.into_iter().chain(soon).collect();
+        due.iter().for_each(|holding| holding.due().renewal = None);
+        due
+    }
+
+    /// How long there is nothing to do; `None` until something is scheduled.
+    fn pause(&mut self, now: ClientTime) -> Option<Duration> {
+        let next = [&self.renewals, &self.deadlines].into_iter().filter_map(|all| all.first_key_value());
+        let next = next.map(|((at, _), _)| *at).min();
+        let pause = next.map(|at| at.since(now).min(LONGEST_LOOK));
+        self.next_look = pause.map_or(ClientTime::LAST, |pause| now + pause);
+        pause
+    }
+}
+
+/// Takes the leases that are due at `until` or before.
+fn take_until(all: &mut BTreeMap<Due, Weak<Holding>>, until: ClientTime) -> impl Iterator<Item = Arc<Holding>> {
+    let later = all.split_off(&(until, u64::MAX));
+    std::mem::replace(all, later).into_values().filter_map(|holding| holding.upgrade())
+}
+
+impl Engine {
+    /// Renews the lease, whose request was sent at `sent`, until it is lost or its guard is gone.
+    pub(crate) fn keep_alive(self: &Arc<Self>, holding: &Arc<Holding>, sent: ClientTime) {
+        self.watch(holding);
+        if let Some(ttl) = holding.ttl.duration() {
+            self.renewal.renew_at(holding, sent + ttl / 3);
+        }
+    }
+
+    /// Reports in time when the lease is over, whether it is renewed or not.
+    pub(crate) fn watch(self: &Arc<Self>, holding: &Arc<Holding>) {
+        self.renewal.watch_deadline(holding);
+        let mut running = self.renewal.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.strong_count() == 0 {
+            let alive = Arc::new(());
+            *running = Arc::downgrade(&alive);
+            self.runner.spawn(run(Arc::clone(self), alive));
+        }
+    }
+
+    /// Sends one attempt for each lease that is due. Those of a band of TTLs leave together and have a limit of their own, so
+    /// that a short lease does not limit the calls of a long one.
+    fn renew(self: &Arc<Self>, due: Vec<Arc<Holding>>) {
+        let mut bands = BTreeMap::<Duration, Vec<Arc<Holding>>>::new();
+        for holding in due.into_iter().filter(|holding| !holding.is_over()) {
+            let Some(ttl) = holding.ttl.duration() else { continue };
+            bands.entry(attempt_limit(ttl).min(self.call)).or_default().push(holding);
+        }
+        for (limit, band) in bands {
+            let request =
+                |holding: &Arc<Holding>| RenewRequest::new(holding.lock_id.clone(), holding.owner, holding.ttl);
+            let asked = self.background.ask_all(band.iter().map(request).collect(), limit);
+            for (holding, asked) in band.into_iter().zip(asked) {
+                let engine = Arc::clone(self);
+                self.runner.spawn(async move { engine.await_renewal(&holding, asked, limit).await });
+            }
+        }
+    }
+
+    async fn await_renewal(self: &Arc<Self>, holding: &Arc<Holding>, mut asked: Asked<Renewed>, limit: Duration) {
+        if let Some(answered) = self.time.within(limit, asked.answer()).await {
+            return self.renewal_answered(holding, answered);
+        }
+        let late = StoreError::new(StoreErrorKind::Unavailable, "the store did not answer in time");
+        self.renewal_answered(holding, Answered { result: Err(late), sent: self.clock.now() });
+        // A late answer still counts, from when its request was sent.
+        let Answered { result, sent } = asked.answer().await;
+        if let Ok(Renewed::Renewed(lease)) = result {
+            holding.renewed(lease, sent, holding.ttl);
+        }
+    }
+
+    fn renewal_answered(self: &Arc<Self>, holding: &Arc<Holding>, answered: Answered<Renewed>) {
+        let Some(ttl) = holding.ttl.duration() else { return };
+        let Answered { result, sent } = answered;
+        let now = self.clock.now();
+        match result {
+            _ if holding.is_ending() || holding.lose_if_over(now) => {}
+            Ok(Renewed::Renewed(lease)) => {
+                holding.renewed(lease, sent, holding.ttl);
+                telemetry::renewed(holding);
+                self.renewal.renew_at(holding, sent + ttl / 3);
+                self.renewal.watch_deadline(holding);
+            }
+            Ok(Renewed::NotHeld) => {
+                holding.invalidate();
+                let (engine, holding) = (Arc::clone(self), Arc::clone(holding));
+                self.runner.spawn(async move { holding.lose(engine.why_lost(&holding).await) });
+            }
+            // Not a reason to give up: the lease may well last until the store is back.
+            Err(error) => {
+                telemetry::renewal_failed(holding, &error);
+                holding.renewal_failed();
+                let pause = (ttl / 20).clamp(Duration::from_millis(10), Duration::from_secs(5));
+                self.renewal.renew_at(holding, now + pause.mul_f64(random_between(0.5, 1.0)));
+            }
+        }
+    }
+
+    /// What has become of a lock that is no longer ours, as far as the store can say at once.
+    async fn why_lost(&self, holding: &Holding) -> LostReason {
+        let lock_id = holding.lock_id.clone();
+        let find = self.background.call(|store| async move { store.find(&lock_id).await });
+        match self.time.within(FINDING_OUT, find).await {
+            Some(Ok(Some(row))) if row.fence != holding.fence() => LostReason::TakenOver,
+            Some(Ok(Some(row))) if !row.owned => LostReason::ReleasedByForce,
+            _ => LostReason::Expired,
+        }
+    }
+}
+
+/// How long one attempt to renew may take: a sixth of the TTL, rounded down to one of few values, so that the attempts of
+/// similar TTLs leave together.
+fn attempt_limit(ttl: Duration) -> Duration {
+    let sixth = u64::try_from(ttl.as_millis() / 6).unwrap_or(u64::MAX).max(1);
+    Duration::from_millis(1 << sixth.ilog2())
+}
+
+async fn run(engine: Arc<Engine>, _alive: Arc<()>) {
+    let renewal = &engine.renewal;
+    while !renewal.closed.load(Ordering::SeqCst) {
+        let now = engine.clock.now();
+        let (over, due) = {
+            let mut schedule = renewal.schedule();
+            (schedule.take_over(now), schedule.take_due(now))
+        };
         for holding in over {
             // A renewal may have moved it.
             if !holding.lose_if_over(now) {
-                shared.put_deadline(&holding, now);
+                renewal.watch_deadline(&holding);
             }
         }
-        if !due.is_empty() {
-            attempts.spawn(attempt(Arc::clone(&shared), due));
-        }
-        let pause = shared.plan(now);
+        engine.renew(due);
+        let pause = renewal.schedule().pause(engine.clock.now());
         tokio::select! {
             biased;
-            () = shared.changed.notified() => {}
-            Some(_) = attempts.join_next(), if !attempts.is_empty() => {}
-            () = tokio::time::sleep(pause) => {}
+            () = renewal.changed.notified() => {}
+            () = engine.time.sleep(pause.unwrap_or_default()), if pause.is_some() => {}
         }
     }
-}
-
-/// One `renew_many` for all that are due. Each answer stands alone.
-async fn attempt(shared: Arc<Shared>, due: Vec<Arc<Holding>>) {
-    let sent = shared.clock.now();
-    let due = due.into_iter().filter(|holding| !holding.is_ending() && !holding.lose_if_over(sent));
-    let (asked, requests): (Vec<_>, Vec<_>) = due
-        .map(|holding| {
-            let request = RenewRequest::new(holding.lock_id.clone(), holding.owner, holding.ttl);
-            (holding, request)
-        })
-        .unzip();
-    let Some(limit) = asked.iter().filter_map(|holding| holding.ttl.duration()).min() else { return };
-    let answers = tokio::time::timeout(limit / 6, shared.store.renew_many(&requests)).await.unwrap_or_else(|_| {
-        StoreError::new(StoreErrorKind::Unavailable, "the store did not answer in time").for_all(asked.len())
-    });
-    let now = shared.clock.now();
-    for (holding, answer) in asked.into_iter().zip(answers) {
-        match answer {
-            Ok(Renewed::Renewed(_)) if holding.lose_if_over(now) => {}
-            Ok(Renewed::Renewed(lease)) => {
-                holding.renewed(lease, sent, holding.ttl);
-                renewed(&shared, &holding, sent);
-            }
-            Ok(Renewed::NotHeld) if holding.is_ending() => {}
-            Ok(Renewed::NotHeld) => holding.lose(why_lost(&shared, &holding, limit / 6).await),
-            // Not a reason to give up: the lease may well last until the store is back.
-            Err(error) => {
-                telemetry::renewal_failed(&holding, &error);
-                holding.renewal_failed();
-                shared.try_again(&holding, now);
-            }
-        }
-    }
-}
-
-fn renewed(shared: &Shared, holding: &Arc<Holding>, sent: ClientTime) {
-    telemetry::renewed(holding);
-    if let Some(ttl) = holding.ttl.duration() {
-        shared.put(sent + ttl / 3, Entry::Renew(Arc::downgrade(holding)));
-    }
-}
-
-/// What has become of a lock that is not ours any more, as far as the store can tell in time.
-async fn why_lost(shared: &Shared, holding: &Holding, limit: Duration) -> LostReason {
-    let row: Option<LockRow> =
-        tokio::time::timeout(limit, shared.store.find(&holding.lock_id)).await.ok().and_then(Result::ok).flatten();
-    match row {
-        Some(row) if row.fence != holding.fence() => LostReason::TakenOver,
-        Some(row) if !row.owned => LostReason::ReleasedByForce,
-        _ => LostReason::Expired,
-    }
-}
-
-/// Nothing that can panic runs under these mutexes.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, PendingDelete,
-    RenewRequest, Renewed, StoreError,
+    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, RenewRequest,
+    Renewed, StoreError,
 };
 
 /// Forwards every method: one that is left to its default would lose the batches of the store behind the pointer, or its
@@ -61,8 +61,8 @@ macro_rules! forward {
                 (**self).limits()
             }
 
-            fn delete_soon(&self, delete: PendingDelete) -> Result<(), PendingDelete> {
-                (**self).delete_soon(delete)
+            fn for_background(&self) -> Option<Arc<dyn LockStore>> {
+                (**self).for_background()
             }
         }
     };

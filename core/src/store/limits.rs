@@ -6,12 +6,12 @@ use std::time::Duration;
 /// use db_mutex_core::store::Limits;
 ///
 /// let limits = Limits::new().batch(500);
-/// assert_eq!((limits.concurrency, limits.batch), (16, 500));
+/// assert_eq!((limits.concurrency, limits.batch), (64, 500));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The most calls that are under way at the same time. Default: 16.
+    /// The most calls that are under way at the same time. Default: 64.
     pub concurrency: usize,
     /// The most requests in one call of a `*_many` method. With 1, the default, these methods are not called at all.
     pub batch: usize,
@@ -22,7 +22,7 @@ pub struct Limits {
 impl Limits {
     /// The default limits.
     pub const fn new() -> Self {
-        Self { concurrency: 16, batch: 1, call: Duration::from_secs(10) }
+        Self { concurrency: 64, batch: 1, call: Duration::from_secs(10) }
     }
 
     /// Sets the most calls at the same time; at least one.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::rules::{self, Outcome, Row};
 use super::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, PendingDelete,
-    RenewRequest, Renewed, StoreError, StoreErrorKind, StoreTime,
+    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, RenewRequest,
+    Renewed, StoreError, StoreErrorKind, StoreTime,
 };
 use crate::values::ManualClock;
 
@@ -155,14 +155,6 @@ impl LockStore for MemoryStore {
 
     fn limits(&self) -> Limits {
         Limits::new().batch(1_000)
-    }
-
-    fn delete_soon(&self, delete: PendingDelete) -> Result<(), PendingDelete> {
-        let request = delete.request();
-        match self.apply(&request.lock_id, |row, now| rules::delete(row, request, now)) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(delete),
-        }
     }
 }
 

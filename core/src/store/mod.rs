@@ -5,15 +5,14 @@
 mod answer;
 mod error;
 mod forward;
-mod in_flight;
 mod limits;
 mod memory;
-mod pending;
 mod request;
 pub mod rules;
 mod verify;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use async_trait::async_trait;
@@ -23,10 +22,8 @@ pub use crate::values::{
 };
 pub use answer::{Deleted, Holder, Inserted, Lease, LockRow, LockState, Renewed};
 pub use error::{StoreError, StoreErrorKind};
-pub use in_flight::{InFlight, InFlightInserts};
 pub use limits::Limits;
 pub use memory::{MemoryStore, RowLock};
-pub use pending::PendingDelete;
 pub use request::{DeleteBy, DeleteRequest, InsertRequest, ListFilter, RenewRequest};
 pub use verify::VerifyQuery;
 
@@ -93,6 +90,8 @@ pub use verify::VerifyQuery;
 /// - No error and no `Debug` of a store may show a password.
 ///
 /// ## Cancellation safety
+/// - A mutex lets each request run to its end, whoever waits for it: futures of a store are dropped only when the runtime that
+///   they run in ends.
 /// - **X1** A future that is dropped MUST leave the request either done or not done, and if it is done its owner can delete
 ///   it.
 ///
@@ -255,20 +254,18 @@ pub trait LockStore: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// How many requests the store takes at once. The default is 16 single calls at a time, and none for many.
+    /// How many requests the store takes at once. The default is 64 single calls at a time, and none for many.
     fn limits(&self) -> Limits {
         Limits::new()
     }
 
-    /// Accepts a delete to perform in the background, or returns it if the store cannot.
+    /// A second handle on the same database, for the thread that renews leases: with connections of its own, which are opened
+    /// in the runtime that uses them. So neither a pool that others have emptied nor a runtime that is blocked delays a
+    /// renewal.
     ///
-    /// It is called from `Drop`, so it never blocks, panics, or needs an async runtime. A store with its own thread hands
-    /// the delete to it; the default returns it, and the mutex then deletes from a task. Keep the [`PendingDelete`] until the
-    /// delete is done: dropping it says so. This method will leave the contract; new stores need not override it.
-    ///
-    /// # Errors
-    /// The delete itself, untouched.
-    fn delete_soon(&self, delete: PendingDelete) -> Result<(), PendingDelete> {
-        Err(delete)
+    /// The default returns `None`, which is right for a store that needs no connections tied to a runtime: the thread then
+    /// uses this handle.
+    fn for_background(&self) -> Option<Arc<dyn LockStore>> {
+        None
     }
 }

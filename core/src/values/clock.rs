@@ -14,6 +14,9 @@ impl ClientTime {
     /// The fixed moment.
     pub const ZERO: ClientTime = ClientTime(Duration::ZERO);
 
+    /// The last time that can be represented.
+    pub(crate) const LAST: ClientTime = ClientTime(Duration::MAX);
+
     /// The time at which that much had passed since the fixed moment.
     pub const fn after(duration: Duration) -> Self {
         Self(duration)

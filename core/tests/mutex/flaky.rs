@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use db_mutex_core::admin::{ListFilter, LockRow};
 use db_mutex_core::store::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, LockStore, RenewRequest, Renewed, async_trait,
+    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, LockStore, RenewRequest, Renewed, async_trait,
 };
 use db_mutex_core::testing::{ManualClock, MemoryStore, RowLock};
 use db_mutex_core::{DbMutex, DbMutexBuilder, LockId, StoreError, StoreErrorKind};
@@ -80,6 +80,11 @@ impl Flaky {
         DbMutex::builder(Arc::new(self.clone())).ttl(Duration::from_secs(60)).clock(self.clock.clone())
     }
 
+    /// A mutex whose background is a thread, as it is for users.
+    pub(crate) fn on_a_thread(&self) -> DbMutex {
+        DbMutex::builder(self.clone()).ttl(Duration::from_secs(60)).build().unwrap()
+    }
+
     /// Whether anybody has the lock.
     pub(crate) async fn is_taken(&self, id: &str) -> bool {
         self.memory.find(&LockId::new(id).unwrap()).await.unwrap().is_some_and(|row| row.is_taken())
@@ -121,7 +126,6 @@ impl Flaky {
     }
 }
 
-/// No `delete_soon`: as with a network store, a task of the mutex has to delete.
 #[async_trait]
 impl LockStore for Flaky {
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
@@ -134,6 +138,7 @@ impl LockStore for Flaky {
     }
 
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
+        self.asked.renewals.fetch_add(1, Ordering::SeqCst);
         self.suffer(self.memory.renew(request)).await
     }
 
@@ -149,6 +154,10 @@ impl LockStore for Flaky {
 
     async fn find(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
         self.memory.find(id).await
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::new().batch(1_000)
     }
 
     async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {

@@ -4,11 +4,14 @@
 
 mod acquiring;
 mod busy;
+mod company;
 mod dropping;
 mod flaky;
 mod holding;
 mod queueing;
 mod renewing;
 mod running;
+mod runtimes;
 mod stale_requests;
+mod troubled;
 mod wrong_clock;

@@ -10,6 +10,9 @@ use crate::world::{Waiter, World};
 /// Timers wake up to a millisecond late, and a client's clock may run faster than they do.
 const SLACK: Duration = Duration::from_millis(8);
 
+/// How long the reason for a loss is looked for.
+const FINDING_OUT: Duration = Duration::from_millis(250);
+
 /// What the watcher of one guard has to know.
 #[derive(Debug, Clone)]
 pub(crate) struct Watched {
@@ -23,20 +26,23 @@ pub(crate) struct Watched {
 }
 
 impl World {
-    /// Queue order: only the first of a process's waiters asks.
+    /// Queue order: only the first of a process's waiters asks. A question that takes long does not hold up the others.
     pub(crate) fn check_line(&self, process: usize, request: &InsertRequest) {
         let now = self.now();
-        let Some(operation) = request.holder.as_str().rsplit(' ').next().and_then(|number| number.parse::<u64>().ok())
-        else {
-            return;
-        };
+        let Some(operation) = operation_of(request) else { return };
+        self.trace(format_args!("p{process} {} asks for {}", request.holder, request.lock_id));
         let state = self.state();
         let id = request.lock_id.as_str();
         // Whoever does not wait stands in no line; whoever waits no more may ask a last time.
         let in_line = |waiter: &&Waiter| {
             waiter.process == process && waiter.id == id && waiter.gives_up.is_none_or(|at| at > now)
         };
-        let mut line = state.waiters.iter().filter(in_line).map(|waiter| waiter.operation);
+        let is_slow = |waiter: &&Waiter| {
+            let since = state.asking.get(&waiter.operation);
+            since.is_some_and(|since| now.saturating_sub(*since) >= Duration::from_secs(1))
+        };
+        let waiters = state.waiters.iter().filter(in_line).filter(|waiter| !is_slow(waiter));
+        let mut line = waiters.map(|waiter| waiter.operation);
         let first = line.next().filter(|first| *first != operation && line.any(|other| other == operation));
         drop(state);
         if let Some(first) = first {
@@ -153,14 +159,20 @@ pub(crate) async fn watch(world: Arc<World>, watched: Watched, token: Option<Can
     if guard.remaining() != Some(Duration::ZERO) {
         world.violated(format_args!("the guard of {} was lost and is valid again", watched.operation));
     }
+    if token.is_some_and(|token| !token.is_cancelled()) {
+        world.violated(format_args!("lost signal: the token of {} was not cancelled in time", watched.operation));
+    }
+    drop(guard);
+    // `lost()` may have to find out why.
+    tokio::time::sleep(FINDING_OUT).await;
+    if guard_of(&world, &watched).is_none() {
+        return;
+    }
     let awaited_since = {
         let state = world.state();
         state.guards.iter().find(|held| held.operation == watched.operation).and_then(|held| held.awaited_since)
     };
     let paused = world.state().processes[watched.process].paused_until + SLACK > over_at;
-    if token.is_some_and(|token| !token.is_cancelled()) {
-        world.violated(format_args!("lost signal: the token of {} was not cancelled in time", watched.operation));
-    }
     if !paused && awaited_since.is_some_and(|since| since <= over_at) {
         world.violated(format_args!("lost signal: `lost()` of {} did not return in time", watched.operation));
     }
@@ -172,4 +184,9 @@ fn guard_of(world: &World, watched: &Watched) -> Option<Arc<Guard>> {
     }
     let state = world.state();
     state.guards.iter().find(|held| held.operation == watched.operation)?.guard.upgrade()
+}
+
+/// The number of the operation that asks.
+pub(crate) fn operation_of(request: &InsertRequest) -> Option<u64> {
+    request.holder.as_str().rsplit(' ').next()?.parse().ok()
 }

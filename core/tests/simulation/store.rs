@@ -9,10 +9,11 @@ use db_mutex_core::store::{
 };
 use db_mutex_core::{LockId, StoreError, StoreErrorKind};
 
+use crate::checks::operation_of;
 use crate::weather::{Fault, Weather};
 use crate::world::World;
 
-/// The way of one process to the store. No `delete_soon`: as with a server, a task of the mutex has to delete.
+/// The way of one process to the store.
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessStore {
     pub(crate) world: Arc<World>,
@@ -108,7 +109,15 @@ impl ProcessStore {
 impl LockStore for ProcessStore {
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
         self.world.check_line(self.process, request);
-        self.suffer("insert", || self.world.insert(self.process, request)).await
+        let operation = operation_of(request);
+        let now = self.world.now();
+        self.world.state().asking.extend(operation.map(|operation| (operation, now)));
+        let answer = self.suffer("insert", || self.world.insert(self.process, request)).await;
+        // A question that took long has lost its operation its place.
+        if self.world.now() - now < Duration::from_secs(1) {
+            operation.and_then(|operation| self.world.state().asking.remove(&operation));
+        }
+        answer
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
@@ -158,7 +167,12 @@ impl World {
         match &answer {
             Inserted::Granted(lease) => {
                 self.trace(format_args!("p{process} {id} granted to {}, fence {}", request.holder, lease.fence));
-                let noted = self.state().ledger.granted(id, request.owner, *lease, now);
+                let noted = {
+                    let state = &mut *self.state();
+                    // Whoever is granted the lock no longer waits.
+                    state.waiters.retain(|waiter| Some(waiter.operation) != operation_of(request));
+                    state.ledger.granted(id, request.owner, *lease, now)
+                };
                 match noted {
                     Ok(()) => self.check_nobody_else_believes(id, request.owner),
                     Err(what) => self.violated(format_args!("{what}")),

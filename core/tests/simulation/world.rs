@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt::Arguments;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub(crate) struct State {
     pub(crate) processes: Vec<Process>,
     /// Who stands in line, in the order of arrival.
     pub(crate) waiters: Vec<Waiter>,
+    /// Since when questions are under way, by operation.
+    pub(crate) asking: BTreeMap<u64, Duration>,
     pub(crate) guards: Vec<Held>,
     /// The run is over: what is dropped now has no effects.
     pub(crate) over: bool,
@@ -80,6 +83,7 @@ impl World {
                 ledger: Ledger::default(),
                 processes: Vec::new(),
                 waiters: Vec::new(),
+                asking: BTreeMap::new(),
                 guards: Vec::new(),
                 over: false,
                 followed: Duration::ZERO,

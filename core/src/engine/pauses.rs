@@ -1,0 +1,53 @@
+use std::time::Duration;
+
+use super::jitter::random_between;
+
+/// The pauses between attempts: growing, and at random within bounds, so that many do not ask in step.
+#[derive(Debug, Clone)]
+pub(crate) struct Pauses {
+    next: Duration,
+    longest: Duration,
+    factor: f64,
+}
+
+impl Pauses {
+    /// Between questions for a lock that is held.
+    pub(crate) fn while_held() -> Self {
+        Self::new(20, 500, 1.5)
+    }
+
+    /// Between attempts at a row that is locked.
+    pub(crate) fn while_busy() -> Self {
+        Self::new(2, 50, 2.0)
+    }
+
+    /// Between attempts at a store that fails.
+    pub(crate) fn while_failing() -> Self {
+        Self::new(50, 5_000, 2.0)
+    }
+
+    fn new(first_ms: u64, longest_ms: u64, factor: f64) -> Self {
+        Self { next: Duration::from_millis(first_ms), longest: Duration::from_millis(longest_ms), factor }
+    }
+
+    /// The next pause: between half of the longest that it may be and all of it.
+    pub(crate) fn next(&mut self) -> Duration {
+        let pause = self.next.mul_f64(random_between(0.5, 1.0));
+        self.next = self.next.mul_f64(self.factor).min(self.longest);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_the_longest() {
+        let mut pauses = Pauses::while_held();
+        assert!(pauses.next() <= Duration::from_millis(20));
+        let later: Vec<_> = (0..20).map(|_| pauses.next()).collect();
+        assert!(later.iter().all(|pause| *pause <= Duration::from_millis(500)), "{later:?}");
+        assert!(later[19] >= Duration::from_millis(250), "{later:?}");
+    }
+}

@@ -1,0 +1,142 @@
+//! Releases that no one waits for: of dropped guards, and of acquisitions that were given up.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Engine;
+use super::dispatch::Asked;
+use super::pauses::Pauses;
+use crate::values::ClientTime;
+use crate::{DeleteRequest, InsertRequest, Inserted, LockId, StoreErrorKind, Ttl};
+
+/// A lock to release in the background.
+#[derive(Debug)]
+pub(crate) struct Release {
+    pub(crate) request: DeleteRequest,
+    /// The insert of the owner that has not returned yet: the delete follows it.
+    pub(crate) insert: Option<Asked<Inserted>>,
+    /// Whether the store may grant the lock after the delete: the outcome of an insert is not known.
+    pub(crate) is_unknown: bool,
+    /// When the lease is over in any case; `None` if it never is.
+    pub(crate) until: Option<ClientTime>,
+}
+
+impl Release {
+    /// The latest end of a lease of `ttl` that is granted by now: twice its length, for clocks that differ.
+    pub(crate) fn end_of(ttl: Ttl, now: ClientTime) -> Option<ClientTime> {
+        ttl.duration().map(|ttl| now + 2 * ttl + Duration::from_secs(1))
+    }
+}
+
+/// The releases that are not done, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Releases {
+    pending: Mutex<(u64, BTreeMap<u64, LockId>)>,
+    done: Notify,
+}
+
+impl Releases {
+    /// The ids of the locks that are not released yet.
+    pub(crate) fn pending(&self) -> Vec<LockId> {
+        self.lock().1.values().cloned().collect()
+    }
+
+    /// Waits until all are released.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let done = self.done.notified();
+            if self.lock().1.is_empty() {
+                return;
+            }
+            done.await;
+        }
+    }
+
+    fn enter(&self, lock_id: LockId) -> u64 {
+        let (last, pending) = &mut *self.lock();
+        *last += 1;
+        pending.insert(*last, lock_id);
+        *last
+    }
+
+    fn leave(&self, number: u64) {
+        self.lock().1.remove(&number);
+        self.done.notify_waiters();
+    }
+
+    /// Nothing that can panic runs under this mutex.
+    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, LockId>)> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    /// Releases a lock in the background. Needs no runtime, so it may be called from `Drop`.
+    pub(crate) fn release_soon(self: &Arc<Self>, release: Release) {
+        // A forked child has no connections; the locks are its parent's.
+        if self.forked().is_some() {
+            return;
+        }
+        let number = self.releases.enter(release.request.lock_id.clone());
+        let engine = Arc::clone(self);
+        self.runner.spawn(async move {
+            let lock_id = release.request.lock_id.clone();
+            engine.release(release).await;
+            engine.releases.leave(number);
+            engine.queue.released(&lock_id);
+        });
+    }
+
+    /// Gives up the owner of a request, to whom the store has granted the lock, or may have.
+    pub(crate) fn give_up(
+        self: &Arc<Self>,
+        request: &InsertRequest,
+        insert: Option<Asked<Inserted>>,
+        is_unknown: bool,
+    ) {
+        self.release_soon(Release {
+            request: DeleteRequest::by_owner(request.lock_id.clone(), request.owner),
+            insert,
+            is_unknown,
+            until: Release::end_of(request.ttl, self.clock.now()),
+        });
+    }
+
+    /// Repeats the delete until it is done or the lease is over. A delete by owner is harmless to repeat.
+    async fn release(&self, release: Release) {
+        let Release { request, insert, mut is_unknown, until } = release;
+        if let Some(mut insert) = insert {
+            match self.answer(&mut insert).await.map(|answered| answered.result) {
+                Some(Ok(Inserted::Held(_) | Inserted::Spent)) if !is_unknown => return,
+                Some(Err(error)) if error.is_undone() && !is_unknown => return,
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => is_unknown = true,
+            }
+        }
+        let (mut busy, mut failing) = (Pauses::while_busy(), Pauses::while_failing());
+        loop {
+            let mut asked = self.background.ask(request.clone());
+            let answered = self.answer(&mut asked).await;
+            let pause = match answered.map_or_else(|| Err(self.too_late()), |answered| answered.result) {
+                // The server may still be at work on an insert: after the longest that a call may take it is not.
+                Ok(_) if is_unknown => {
+                    is_unknown = false;
+                    self.call
+                }
+                Ok(_) => return,
+                Err(error) if error.kind() == StoreErrorKind::Busy => busy.next(),
+                Err(error) => {
+                    tracing::debug!(lock_id = %request.lock_id, %error, "a release failed; trying again");
+                    failing.next()
+                }
+            };
+            if until.is_some_and(|until| self.clock.now() + pause >= until) {
+                return tracing::warn!(lock_id = %request.lock_id, "a lock could not be released; it ends with its TTL");
+            }
+            self.time.sleep(pause).await;
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Where the engine runs: the only file that spawns tasks and sets timers.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Handle, Id};
+use tokio::sync::oneshot;
+
+/// How long the background finishes its work after the last clone of a mutex is gone.
+const DRAINING: Duration = Duration::from_secs(5);
+
+/// Whose time the engine keeps, and with it where its background runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Time {
+    /// Real time, on a thread of the mutex.
+    Real,
+    /// Tokio's time, which a test may pause, on the runtime that needs the background first.
+    Tokio,
+}
+
+impl Time {
+    /// The time now. Comparable across runtimes only if it is real.
+    pub(crate) fn now(self) -> Instant {
+        match self {
+            Self::Real => Instant::now(),
+            Self::Tokio => tokio::time::Instant::now().into_std(),
+        }
+    }
+
+    /// Sleeps for at least `duration`.
+    pub(crate) async fn sleep(self, duration: Duration) {
+        let begun = Instant::now();
+        let mut left = duration;
+        loop {
+            tokio::time::sleep(left).await;
+            // In a test that has paused tokio's time it jumps from timer to timer, while the store answers in real time.
+            left = duration.saturating_sub(begun.elapsed());
+            if left.is_zero() || self == Self::Tokio {
+                return;
+            }
+        }
+    }
+
+    /// Waits for `work` for at most `limit`; `None` if that was not enough. Work that is done is never late.
+    pub(crate) async fn within<T>(self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.sleep(limit) => None,
+        }
+    }
+}
+
+/// What runs tasks to their end, whoever waits for them.
+#[derive(Debug, Clone)]
+pub(crate) enum Driver {
+    /// The runtime in which the mutex was first used.
+    Foreground(Arc<OnceLock<Handle>>),
+    /// The background.
+    Background(Arc<Background>),
+}
+
+impl Driver {
+    /// Runs `task`, or drops it if there is no runtime for it any more.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match self {
+            Self::Foreground(home) => {
+                if let Some(home) = home.get() {
+                    home.spawn(task);
+                }
+            }
+            Self::Background(background) => background.spawn(task),
+        }
+    }
+
+    /// Whether it runs the current task. The first runtime that asks becomes the foreground.
+    pub(crate) fn is_here(&self) -> bool {
+        let Ok(current) = Handle::try_current() else { return false };
+        let runtime = match self {
+            Self::Foreground(home) => Some(home.get_or_init(|| current.clone()).id()),
+            Self::Background(background) => background.runtime(),
+        };
+        runtime == Some(current.id())
+    }
+}
+
+/// A thread with a runtime, for what neither blocking code nor the end of another runtime may hold up. It starts at the
+/// first need, and again if it has ended.
+pub(crate) struct Background {
+    time: Time,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    runtime: Handle,
+    /// Alive as long as the runtime is.
+    alive: Weak<()>,
+    /// Takes the work after which the background ends.
+    closing: oneshot::Sender<Work>,
+}
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Background {
+    pub(crate) fn new(time: Time) -> Self {
+        Self { time, running: Mutex::default() }
+    }
+
+    /// Runs `task`, and starts the background if it does not run; drops the task if that fails.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match self.started() {
+            Ok(runtime) => drop(runtime.spawn(task)),
+            Err(error) => tracing::error!(%error, "the background of a mutex could not be started"),
+        }
+    }
+
+    /// Starts the background where a runtime is needed for that, before it is needed where there is none.
+    pub(crate) fn prepare(&self) {
+        if self.time == Time::Tokio {
+            let _ = self.started();
+        }
+    }
+
+    fn started(&self) -> io::Result<Handle> {
+        let mut running = self.running();
+        if running.as_ref().is_none_or(|running| running.alive.strong_count() == 0) {
+            *running = Some(self.start()?);
+        }
+        running.as_ref().map(|running| running.runtime.clone()).ok_or_else(|| io::Error::other("it has ended"))
+    }
+
+    /// Ends the background after `work`, or after five seconds. Never blocks.
+    pub(crate) fn close(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(running) = self.running().take() {
+            let _ = running.closing.send(Box::pin(work));
+        }
+    }
+
+    fn runtime(&self) -> Option<Id> {
+        self.running().as_ref().map(|running| running.runtime.id())
+    }
+
+    fn start(&self) -> io::Result<Running> {
+        let (closing, closed) = oneshot::channel::<Work>();
+        let alive = Arc::new(());
+        let until_closed = |alive| async move {
+            let _alive: Arc<()> = alive;
+            if let Ok(work) = closed.await {
+                let _ = tokio::time::timeout(DRAINING, work).await;
+            }
+        };
+        let (runtime, weak) = match self.time {
+            Time::Real => {
+                let runtime = Builder::new_current_thread().enable_all().build()?;
+                let (handle, weak) = (runtime.handle().clone(), Arc::downgrade(&alive));
+                let run = move || runtime.block_on(until_closed(alive));
+                thread::Builder::new().name("db-mutex".into()).spawn(run)?;
+                (handle, weak)
+            }
+            Time::Tokio => {
+                let handle = Handle::try_current().map_err(io::Error::other)?;
+                let weak = Arc::downgrade(&alive);
+                handle.spawn(until_closed(alive));
+                (handle, weak)
+            }
+        };
+        Ok(Running { runtime, alive: weak, closing })
+    }
+
+    /// Nothing that can panic runs under this mutex.
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Background {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Background").field("time", &self.time).finish_non_exhaustive()
+    }
+}
