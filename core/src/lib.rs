@@ -11,6 +11,7 @@
 //! | `error` | what can go wrong, for users |
 //! | `engine/` | renewal, release, waiting, and the deadlines of leases |
 //! | [`store`] | [`LockStore`]: **the contract** between the mutex and a database, and [`MemoryStore`](store::MemoryStore), the reference |
+//! | [`testing`] | a mutex and a store in memory, and clocks, for tests |
 //! | `values/` | the validated values that requests and answers consist of |
 //!
 //! Users need [`DbMutex`]. Implementors of a new backend need [`LockStore`], and verify it with the crate
@@ -31,6 +32,7 @@ mod mutex;
 mod options;
 mod run_error;
 pub mod store;
+pub mod testing;
 mod values;
 
 pub use tokio_util::sync::CancellationToken;
@@ -50,12 +52,6 @@ pub use crate::values::{Fence, HolderName, Invalid, LockId, LostReason, OwnerTok
 /// What operators look at: the rows of locks.
 pub mod admin {
     pub use crate::store::{ListFilter, LockRow, LockState, StoreTime};
-}
-
-/// For tests: a store in memory, and clocks that a test moves.
-pub mod testing {
-    pub use crate::store::{MemoryStore, RowLock};
-    pub use crate::values::{ClientTime, Clock, ManualClock, SystemClock};
 }
 
 // For the modules of this crate.
