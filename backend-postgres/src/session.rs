@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
-use deadpool_postgres::{Object, Pool, PoolError};
+use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -104,7 +104,7 @@ impl Session {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.pool.get().await.map_err(pool_error) {
+            match self.pooled().await {
                 Err((_, Outcome::NotDone)) if attempt < Self::ATTEMPTS => {
                     tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 10)).await;
                 }
@@ -136,8 +136,14 @@ impl Session {
         unreachable!("the loop ends by itself")
     }
 
+    /// A connection of the pool. An application's pool may let its callers wait without a limit; ours do not.
+    async fn pooled(&self) -> Result<Object, (StoreError, Outcome)> {
+        let waited = tokio::time::timeout(self.timeout, self.pool.get()).await;
+        waited.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))).map_err(pool_error)
+    }
+
     async fn attempt(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, (StoreError, Outcome)> {
-        let mut connection = self.pool.get().await.map_err(pool_error)?;
+        let mut connection = self.pooled().await?;
         let sent = Instant::now();
         let answer =
             tokio::time::timeout(self.timeout + Duration::from_secs(1), self.send(&mut connection, sql, values)).await;

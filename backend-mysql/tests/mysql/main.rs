@@ -17,6 +17,7 @@ mod own_server;
 mod proxy;
 mod repeats;
 mod rights;
+mod runtimes;
 mod secrets;
 mod stress;
 mod tls;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use db_mutex_core::Ttl;
 use db_mutex_core::admin::ListFilter;
 use db_mutex_core::store::{DeleteRequest, Deleted, Inserted, LockStore, RenewRequest, Renewed};
+use db_mutex_core::{DbMutex, Ttl};
 use db_mutex_postgres::PostgresStore;
 use db_mutex_postgres::deadpool_postgres::{Client, Manager, Pool};
 use db_mutex_postgres::tokio_postgres::{NoTls, SimpleQueryMessage};
@@ -102,4 +102,21 @@ async fn two_stores_behind_pgbouncer_share_its_connections() {
     while let Some(outcome) = tasks.join_next().await {
         outcome.unwrap();
     }
+}
+
+/// The application keeps the only connection of its pool. What the mutex asks for fails in time, and is done later.
+#[tokio::test]
+async fn a_pool_that_the_application_has_emptied_is_not_waited_for_without_end() {
+    let config = server::url("postgres").parse().unwrap();
+    let pool = Pool::builder(Manager::new(config, NoTls)).max_size(1).build().unwrap();
+    let limit = Duration::from_secs(1);
+    let store = PostgresStore::builder().table(fresh_table("emptied")).statement_timeout(limit);
+    let mutex = DbMutex::new(store.from_pool(pool.clone()).await.unwrap()).unwrap();
+    let guard = mutex.lock("job").acquire().await.unwrap();
+    let taken = pool.get().await.unwrap();
+    let error = tokio::time::timeout(30 * limit, guard.release()).await.expect("the wait has a limit").unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    drop(taken);
+    assert!(mutex.shutdown(30 * limit).await.is_empty());
+    mutex.lock("job").acquire().await.unwrap().release().await.unwrap();
 }

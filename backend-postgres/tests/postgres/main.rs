@@ -13,6 +13,7 @@ mod listening;
 mod locked_rows;
 mod many;
 mod own_server;
+mod runtimes;
 #[path = "../server/mod.rs"]
 mod server;
 mod traps;

@@ -1,0 +1,48 @@
+//! Runtimes that are blocked, and that end.
+
+use std::thread;
+use std::time::Duration;
+
+use db_mutex_core::DbMutex;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::database::builder;
+use crate::server::url;
+
+const TTL: Duration = Duration::from_secs(2);
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+async fn mutex(table: &str) -> DbMutex {
+    let store = builder(table).connect(&url("postgres")).await.unwrap();
+    DbMutex::builder(store).ttl(TTL).keep_alive(true).build().unwrap()
+}
+
+/// Its connections belong to a runtime that is blocked; those of the renewals do not.
+#[test]
+fn code_that_blocks_its_runtime_keeps_its_lock() {
+    runtime().block_on(async {
+        let mutex = mutex("blocked").await;
+        let guard = mutex.lock("job").acquire().await.unwrap();
+        thread::sleep(3 * TTL);
+        assert!(guard.is_valid(), "{:?}", guard.lost_reason());
+        guard.release().await.unwrap();
+    });
+}
+
+#[test]
+fn a_guard_outlives_its_runtime_and_is_released_without_one() {
+    let first = runtime();
+    let mutex = first.block_on(mutex("outlives"));
+    let guard = first.block_on(mutex.lock("job").acquire()).unwrap();
+    drop(first);
+    thread::sleep(2 * TTL);
+    assert!(guard.is_valid(), "{:?}", guard.lost_reason());
+    drop(guard);
+    let second = runtime();
+    assert!(second.block_on(mutex.shutdown(30 * TTL)).is_empty());
+    // The other runtime has no connections of the first.
+    second.block_on(async { mutex.lock("job").acquire().await.unwrap().release().await.unwrap() });
+}
