@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use db_mutex::{Connector, DbMutex};
+use db_mutex::{Connector, DbMutex, TableName};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Failure> {
         let scheme = url.split(':').next().unwrap_or_default().to_owned();
         let mut mutexes = Vec::new();
         for batching in [true, false] {
-            mutexes.push((batching, Connector::new(&url)?.builder().await?.batching(batching).build()?));
+            mutexes.push((batching, Connector::new(&url)?.table(TableName::new("throughput")?).builder().await?.batching(batching).build()?));
         }
         for tasks in TASKS {
             let mut results = [Vec::new(), Vec::new()];
