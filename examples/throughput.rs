@@ -26,7 +26,15 @@ async fn main() -> Result<(), Failure> {
         let scheme = url.split(':').next().unwrap_or_default().to_owned();
         let mut mutexes = Vec::new();
         for batching in [true, false] {
-            mutexes.push((batching, Connector::new(&url)?.table(TableName::new("throughput")?).builder().await?.batching(batching).build()?));
+            mutexes.push((
+                batching,
+                Connector::new(&url)?
+                    .table(TableName::new("throughput")?)
+                    .builder()
+                    .await?
+                    .batching(batching)
+                    .build()?,
+            ));
         }
         for tasks in TASKS {
             let mut results = [Vec::new(), Vec::new()];

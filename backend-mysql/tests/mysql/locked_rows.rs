@@ -186,3 +186,26 @@ async fn a_release_while_the_grant_is_not_committed_is_busy() {
         assert_eq!(store.delete(&release).await.unwrap(), Deleted::Released);
     }
 }
+
+/// In version 1 the whole batch of renewals failed, and all of these leases were lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_loses_no_unrelated_lease() {
+    for database in both() {
+        let mutex = database.mutex().await;
+        let mut guards = Vec::new();
+        for number in 0..20 {
+            let lock = mutex.lock(format!("job {number:02}")).ttl(Duration::from_secs(4)).keep_alive(true);
+            guards.push(lock.acquire().await.unwrap());
+        }
+        let locked = lock(&database, "FOR UPDATE").await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        let lost: Vec<_> =
+            guards.iter().filter(|guard| !guard.is_valid()).map(|guard| guard.lock_id().as_str()).collect();
+        assert_eq!(lost, [LOCKED]);
+        drop(locked);
+        guards.remove(7);
+        for guard in guards {
+            guard.release().await.unwrap();
+        }
+    }
+}
