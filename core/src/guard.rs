@@ -270,6 +270,10 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        // In a forked child the lock is the parent's, and another thread of it may have held our mutexes.
+        if self.engine().forked().is_some() {
+            return;
+        }
         self.end();
         let held = self.now().since(self.holding.acquired_at);
         telemetry::ended(&self.holding, held, if self.released { "released" } else { "dropped" });
