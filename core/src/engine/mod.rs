@@ -5,7 +5,7 @@
 //! | `dispatch` | requests outlive their callers, and leave together while the store is busy |
 //! | `renewal` | leases are renewed in time, and their loss is reported in time |
 //! | `release` | locks that no one waits for are released, again and again until their lease ends |
-//! | `queue` | the waiters for a lock, in order |
+//! | `queue`, `line` | the waiters for locks, and those for one lock, in order |
 //! | `holding`, `deadline` | a lock that is held, and until when |
 //! | `runtime` | the two runtimes, tasks and timers |
 //! | `pauses`, `jitter` | how long to pause before the next attempt |
@@ -18,6 +18,7 @@ pub(crate) mod deadline;
 pub(crate) mod dispatch;
 pub(crate) mod holding;
 pub(crate) mod jitter;
+pub(crate) mod line;
 pub(crate) mod pauses;
 pub(crate) mod queue;
 pub(crate) mod release;

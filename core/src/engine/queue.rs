@@ -4,24 +4,22 @@
 //! all who came before it was sent. So ten thousand waiters cost as much as one, and a waiter whose future is not polled
 //! delays no one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::Engine;
-use super::dispatch::{Answered, Asked};
-use super::pauses::Pauses;
-use super::telemetry;
+use super::line::{Line, Service, Slot, State, Waiter, serve};
 use crate::values::ClientTime;
-use crate::{Holder, InsertRequest, Inserted, Lease, LockId, OwnerToken, StoreError, StoreErrorKind};
+use crate::{Holder, InsertRequest, Lease, LockId, StoreError, StoreErrorKind};
 
 /// How long the others wait for a waiter whose future is not polled: to collect its grant, or to join the line.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The lines, one for each lock id for which anyone waits.
 #[derive(Debug, Default)]
@@ -52,7 +50,7 @@ impl Queue {
     }
 
     /// Removes a line in which no one waits, and that no one has opened; returns whether no one waits.
-    fn close(&self, line: &Line) -> bool {
+    pub(crate) fn close(&self, line: &Line) -> bool {
         let mut lines = lock(&self.lines);
         let mut state = lock(&line.state);
         let is_empty = state.waiters.is_empty();
@@ -125,78 +123,6 @@ pub(crate) struct Granted {
 pub(crate) enum Refusal {
     Held(Holder),
     Failed(StoreError),
-}
-
-/// The waiters for one lock.
-#[derive(Debug)]
-struct Line {
-    lock_id: LockId,
-    state: Mutex<State>,
-    /// There is something new to look at.
-    changed: Notify,
-}
-
-#[derive(Debug)]
-struct State {
-    /// The first asks for itself: until then the others wait for its answer.
-    opened_until: Option<Instant>,
-    /// Whether the background asks for the waiters.
-    is_served: bool,
-    waiters: BTreeMap<Ticket, Waiter>,
-    /// When the waiters give up that do.
-    limits: BTreeSet<(Instant, Ticket)>,
-    /// In whose name the question under way is.
-    asking: Option<Ticket>,
-    /// When to ask next, whether to ask before that, and when the last question was sent.
-    ask_at: Instant,
-    ask_now: bool,
-    asked_at: Instant,
-    /// The last refusal, and the ticket before which it serves.
-    last: Option<(Ticket, Refusal)>,
-    /// A grant that was not collected yet, and until when it waits.
-    granted: Option<(Ticket, Instant)>,
-    held: Pauses,
-    busy: Pauses,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    request: InsertRequest,
-    until: Option<Instant>,
-    first: Option<Refusal>,
-    is_unknown: bool,
-    slot: Slot,
-    waker: Option<Waker>,
-}
-
-/// What has become of a waiter.
-#[derive(Debug)]
-enum Slot {
-    Waiting,
-    /// It did not collect its grant in time. The others go first until it is polled again.
-    Asleep,
-    Granted(Granted),
-    Refused(Refusal),
-    /// It has left while a question in its name is under way.
-    Gone,
-}
-
-impl Waiter {
-    /// Goes on with another owner token: nothing more is sent for the one before.
-    fn begin_anew(&mut self) {
-        self.is_unknown = false;
-        match OwnerToken::mint() {
-            Ok(owner) => self.request.owner = owner,
-            Err(error) => self.settle(Slot::Refused(Refusal::Failed(no_random_numbers(error)))),
-        }
-    }
-
-    fn settle(&mut self, slot: Slot) {
-        self.slot = slot;
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
 }
 
 impl Engine {
@@ -295,263 +221,12 @@ impl Drop for Place {
     }
 }
 
-/// The service of a line. Dropped before its end, because the background has ended, it lets the waiters fail.
-struct Service {
-    engine: Arc<Engine>,
-    line: Arc<Line>,
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let mut state = lock(&self.line.state);
-        state.limits.clear();
-        let waiters = std::mem::take(&mut state.waiters);
-        drop(state);
-        for waiter in waiters.into_values() {
-            waiter.waker.into_iter().for_each(Waker::wake);
-        }
-        self.engine.queue.close(&self.line);
-    }
-}
-
-/// A question to the store.
-struct Question {
-    ticket: Ticket,
-    /// It serves the waiters with smaller tickets.
-    serves: Ticket,
-    asked: Asked<Inserted>,
-}
-
-/// Serves a line until no one waits in it.
-async fn serve(service: Service) {
-    let Service { engine, line } = &service;
-    let mut question: Option<Question> = None;
-    loop {
-        let now = engine.time.now();
-        let (ask, ask_in, look_in) = {
-            let mut state = lock(&line.state);
-            state.take_back(engine, now);
-            let unanswered = state.refuse_late(now);
-            (state.next_question(now, unanswered), state.ask_in(now), state.look_in(now))
-        };
-        if let Some((ticket, request)) = ask {
-            let serves = engine.queue.ticket();
-            question = Some(Question { ticket, serves, asked: engine.background.ask(request) });
-        } else if question.is_none() && engine.queue.close(line) {
-            return;
-        }
-        let answered = async {
-            match &mut question {
-                Some(question) => engine.answer(&mut question.asked).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            answered = answered => {
-                if let Some(question) = question.take() {
-                    lock(&line.state).answered(engine, question, answered);
-                }
-            }
-            () = line.changed.notified() => {}
-            () = engine.time.sleep(look_in.unwrap_or_default()), if look_in.is_some() => {}
-            // It may be free earlier than at the end of the pause.
-            () = engine.background.wait_for_release(&line.lock_id, ask_in.unwrap_or_default()), if ask_in.is_some() => {
-                let mut state = lock(&line.state);
-                state.ask_at = state.ask_at.min(state.asked_at + SHORTEST_PAUSE);
-            }
-        }
-    }
-}
-
-/// The shortest pause between two questions that no release in this process has asked for.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
-
-impl State {
-    fn new(ask_at: Instant) -> Self {
-        Self {
-            opened_until: None,
-            is_served: false,
-            waiters: BTreeMap::new(),
-            limits: BTreeSet::new(),
-            asking: None,
-            ask_at,
-            asked_at: ask_at,
-            ask_now: false,
-            last: None,
-            granted: None,
-            held: Pauses::while_held(),
-            busy: Pauses::while_busy(),
-        }
-    }
-
-    /// Takes a waiter out of the line.
-    fn leave(&mut self, ticket: Ticket) -> Option<Waiter> {
-        let waiter = self.waiters.remove(&ticket)?;
-        if let Some(until) = waiter.until {
-            self.limits.remove(&(until, ticket));
-        }
-        Some(waiter)
-    }
-
-    /// Refuses the waiters whose time is over; returns whether there are some for whom nothing was asked yet.
-    fn refuse_late(&mut self, now: Instant) -> bool {
-        let late: Vec<_> = self.limits.range(..=(now, Ticket::MAX)).copied().collect();
-        let mut unanswered = false;
-        for (until, ticket) in late {
-            let Some(waiter) = self.waiters.get_mut(&ticket) else { continue };
-            let refusal = match &self.last {
-                Some((serves, refusal)) if ticket < *serves => Some(refusal),
-                _ => waiter.first.as_ref(),
-            };
-            match (&waiter.slot, refusal) {
-                (Slot::Waiting | Slot::Asleep, None) => {
-                    unanswered = true;
-                    continue;
-                }
-                (Slot::Waiting | Slot::Asleep, Some(refusal)) => {
-                    let refusal = refusal.clone();
-                    waiter.settle(Slot::Refused(refusal));
-                }
-                _ => {}
-            }
-            self.limits.remove(&(until, ticket));
-        }
-        unanswered
-    }
-
-    /// Takes back a grant that was not collected in time, so that the next in line is asked for.
-    fn take_back(&mut self, engine: &Arc<Engine>, now: Instant) {
-        let Some((ticket, until)) = self.granted else { return };
-        let waiter = self.waiters.get_mut(&ticket).filter(|waiter| matches!(waiter.slot, Slot::Granted(_)));
-        match waiter {
-            None => self.granted = None,
-            Some(waiter) if now >= until => {
-                self.granted = None;
-                let Slot::Granted(granted) = std::mem::replace(&mut waiter.slot, Slot::Asleep) else { return };
-                engine.give_up(&granted.request, None, granted.is_unknown);
-                waiter.begin_anew();
-                self.limits.extend(waiter.until.map(|until| (until, ticket)));
-            }
-            Some(_) => {}
-        }
-    }
-
-    /// The question to send now.
-    fn next_question(&mut self, now: Instant, unanswered: bool) -> Option<(Ticket, InsertRequest)> {
-        let is_due = self.ask_now || unanswered || now >= self.ask_at;
-        if self.asking.is_some() || !is_due || self.opened_until.is_some_and(|until| now < until) {
-            return None;
-        }
-        let (ticket, waiter) = self.first()?;
-        let question = (ticket, waiter.request.clone());
-        (self.asking, self.ask_now, self.asked_at) = (Some(ticket), false, now);
-        Some(question)
-    }
-
-    /// The first waiter that is awake.
-    fn first(&self) -> Option<(Ticket, &Waiter)> {
-        let mut waiting = self.waiters.iter().filter(|(_, waiter)| matches!(waiter.slot, Slot::Waiting));
-        waiting.next().map(|(ticket, waiter)| (*ticket, waiter))
-    }
-
-    /// How long until the next question; `None` if one is under way or there is none to ask.
-    fn ask_in(&self, now: Instant) -> Option<Duration> {
-        let is_next = self.asking.is_none() && self.first().is_some();
-        let at = self.opened_until.map_or(self.ask_at, |until| until.max(self.ask_at));
-        is_next.then(|| at.saturating_duration_since(now))
-    }
-
-    /// How long until there is something else to do, if nothing happens before.
-    fn look_in(&self, now: Instant) -> Option<Duration> {
-        let limit = self.limits.range((now, Ticket::MAX)..).next().map(|(until, _)| *until);
-        let at = limit.into_iter().chain(self.granted.map(|(_, until)| until)).min();
-        at.map(|at| at.saturating_duration_since(now)).into_iter().chain(self.ask_in(now)).min()
-    }
-
-    /// Takes an answer into account; `None` if none came in time.
-    fn answered(&mut self, engine: &Arc<Engine>, question: Question, answered: Option<Answered<Inserted>>) {
-        let Question { ticket, serves, asked } = question;
-        let is_late = answered.is_none();
-        let answered = answered.unwrap_or_else(|| Answered { result: Err(engine.too_late()), sent: ClientTime::ZERO });
-        let Answered { result, sent } = answered;
-        self.asking = None;
-        let now = engine.time.now();
-        let pause = match &result {
-            Err(error) if error.kind() == StoreErrorKind::Busy => self.busy.next(),
-            _ => {
-                self.busy = Pauses::while_busy();
-                self.held.next()
-            }
-        };
-        self.ask_at = now + pause;
-        let Some(waiter) = self.waiters.get_mut(&ticket) else { return };
-        if is_late {
-            // Its question may take effect at any time: that token is used up.
-            engine.give_up(&waiter.request, Some(asked), waiter.is_unknown);
-            waiter.begin_anew();
-        }
-        match result {
-            Ok(Inserted::Granted(lease)) => {
-                let request = waiter.request.clone();
-                // What the others were told before is over, and a release before this grant is no news.
-                (self.last, self.ask_now) = (None, false);
-                self.held = Pauses::while_held();
-                if matches!(waiter.slot, Slot::Waiting | Slot::Asleep) {
-                    let patience = request.ttl.duration().map_or(PATIENCE, |ttl| PATIENCE.min(ttl / 4));
-                    self.granted = Some((ticket, now + patience));
-                    let is_unknown = std::mem::take(&mut waiter.is_unknown);
-                    waiter.settle(Slot::Granted(Granted { request, lease, sent, is_unknown }));
-                } else {
-                    engine.give_up(&request, None, std::mem::take(&mut waiter.is_unknown));
-                }
-            }
-            Ok(Inserted::Held(holder)) => {
-                if let Some(end) = holder.expires_in.filter(|end| !end.is_zero() && *end < pause) {
-                    // The lease ends before the next question would come: ask then.
-                    self.ask_at = now + end + SHORTEST_PAUSE / 2;
-                }
-                let is_new = !matches!(&self.last, Some((_, Refusal::Held(last))) if last.fence == holder.fence);
-                if is_new {
-                    telemetry::waiting(&waiter.request.lock_id, &holder);
-                }
-                self.last = Some((serves, Refusal::Held(holder)));
-            }
-            // An attempt whose reply was lost was granted, and an operator has ended it. That token is used up.
-            Ok(Inserted::Spent) => {
-                waiter.begin_anew();
-                self.ask_at = now;
-            }
-            Err(error) => {
-                waiter.is_unknown |= !error.is_undone() && !is_late;
-                if error.kind() != StoreErrorKind::Busy {
-                    telemetry::acquiring_failed(&waiter.request.lock_id, &error);
-                }
-                let refusal = Refusal::Failed(error.clone());
-                if !error.is_transient() {
-                    for (_, waiter) in self.waiters.range_mut(..serves) {
-                        if matches!(waiter.slot, Slot::Waiting | Slot::Asleep) {
-                            waiter.settle(Slot::Refused(refusal.clone()));
-                        }
-                    }
-                }
-                self.last = Some((serves, refusal));
-            }
-        }
-        let is_gone = self.waiters.get(&ticket).is_some_and(|waiter| matches!(waiter.slot, Slot::Gone));
-        let left = if is_gone { self.leave(ticket) } else { None };
-        if let Some(waiter) = left.filter(|waiter| waiter.is_unknown) {
-            engine.give_up(&waiter.request, None, true);
-        }
-    }
-}
-
 /// The error of an owner token that could not be made.
 pub(crate) fn no_random_numbers(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
     StoreError::new(StoreErrorKind::Other, "the operating system gave no random numbers").with_source(error)
 }
 
 /// Nothing that can panic runs under these mutexes.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
