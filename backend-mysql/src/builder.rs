@@ -105,7 +105,8 @@ impl MySqlStoreBuilder {
             let message = "a pool can be used in a tokio runtime only; call this inside of one";
             StoreError::new(StoreErrorKind::Config, message).with_source(error)
         })?;
-        Ok(self.store(pool, session, Limits::new(), None, Some(home)))
+        // How many connections it has is not known. The application needs some of them.
+        Ok(self.store(pool, session, Limits::new().concurrency(8), None, Some(home)))
     }
 
     async fn prepare(&self, connection: &mut Conn) -> Result<(), StoreError> {

@@ -137,6 +137,9 @@ impl Acquisition {
                 Ok(Inserted::Held(holder)) => Err(Refusal::Held(holder)),
                 // An attempt whose reply was lost was granted, and an operator has ended it. That token is used up.
                 Ok(Inserted::Spent) => {
+                    if self.is_unknown {
+                        self.engine().give_up(&self.request, None, true);
+                    }
                     self.mint()?;
                     continue;
                 }

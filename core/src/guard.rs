@@ -168,6 +168,7 @@ impl Guard {
             return Err(self.lost_error());
         }
         let request = RenewRequest::new(self.lock_id().clone(), *self.owner_token(), ttl);
+        self.holding.asking(ttl);
         let Answered { result, sent } = self.engine().ask_while_busy(&request, BUSY_LIMIT).await;
         match result {
             // A guard that is not valid any more stays lost, although no one else may have had the lock.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,10 +25,18 @@ const GATHERING: Duration = Duration::from_millis(5);
 /// leaves at once, as a single call. While calls are under way, requests gather, and leave together when they are enough
 /// for their share of the places, or have waited for 5 ms. Renewals go before releases, and these before acquisitions; one
 /// place is kept for renewals where there are several.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Dispatch(Arc<Shared>);
 
-#[derive(Debug)]
+impl fmt::Debug for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatch")
+            .field("driver", &self.0.driver)
+            .field("places", &self.0.places)
+            .finish_non_exhaustive()
+    }
+}
+
 struct Shared {
     store: Arc<dyn LockStore>,
     clock: Arc<dyn Clock>,
@@ -44,19 +53,27 @@ struct Shared {
 }
 
 /// The requests that have not left, and what is under way.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Queues {
     renewals: VecDeque<Job<RenewRequest>>,
     releases: VecDeque<Job<DeleteRequest>>,
     acquisitions: VecDeque<Job<InsertRequest>>,
+    reads: VecDeque<Read>,
     /// The calls that have a place, and the requests in them.
     calls: usize,
     requests: usize,
     /// The calls that took longer than their limit, and have given their place back.
     strays: usize,
-    /// Whether a task waits for the end of the gathering.
+    /// Whether a task waits for the end of the gathering, and whether that has ended.
     gathering: bool,
+    gathered: bool,
+    /// Whether a thread is sending what may leave, and has to look once more.
+    pumping: bool,
+    pump_again: bool,
 }
+
+/// A call that changes no lock.
+type Read = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A request, and where its answer goes.
 #[derive(Debug)]
@@ -105,6 +122,11 @@ fn not_ended() -> StoreError {
 pub(crate) trait Kind: fmt::Debug + Sized + Send + Sync + 'static {
     type Answer: fmt::Debug + Send + 'static;
 
+    /// Whether it is sent even if many calls hang: a lease that is not renewed is lost.
+    const IS_RENEWAL: bool;
+    /// Whether an answer still counts that comes after the limit of its call.
+    const MAY_BE_LATE: bool;
+
     fn lock_id(&self) -> &LockId;
     fn queue(queues: &mut Queues) -> &mut VecDeque<Job<Self>>;
     fn one(&self, store: &dyn LockStore) -> impl Future<Output = Result<Self::Answer, StoreError>> + Send;
@@ -112,9 +134,12 @@ pub(crate) trait Kind: fmt::Debug + Sized + Send + Sync + 'static {
 }
 
 macro_rules! kind {
-    ($request:ty, $answer:ty, $queue:ident, $one:ident, $many:ident) => {
+    ($request:ty, $answer:ty, $queue:ident, $one:ident, $many:ident, $is_renewal:literal, $may_be_late:literal) => {
         impl Kind for $request {
             type Answer = $answer;
+
+            const IS_RENEWAL: bool = $is_renewal;
+            const MAY_BE_LATE: bool = $may_be_late;
 
             fn lock_id(&self) -> &LockId {
                 &self.lock_id
@@ -135,9 +160,9 @@ macro_rules! kind {
     };
 }
 
-kind!(RenewRequest, Renewed, renewals, renew, renew_many);
-kind!(DeleteRequest, Deleted, releases, delete, delete_many);
-kind!(InsertRequest, Inserted, acquisitions, insert_if_absent, insert_many);
+kind!(RenewRequest, Renewed, renewals, renew, renew_many, true, true);
+kind!(DeleteRequest, Deleted, releases, delete, delete_many, false, false);
+kind!(InsertRequest, Inserted, acquisitions, insert_if_absent, insert_many, false, true);
 
 /// How a [`Dispatch`] is set up.
 #[derive(Debug)]
@@ -170,7 +195,9 @@ impl Dispatch {
     /// Sends a request.
     pub(crate) fn ask<K: Kind>(&self, request: K) -> Asked<K::Answer> {
         let (reply, asked) = oneshot::channel();
-        self.put(vec![Job { request, limit: self.0.limits.call, reply }]);
+        // The store's own error says more, so it has a moment to come first.
+        let limit = self.0.limits.call + self.0.limits.call / 10;
+        self.put(vec![Job { request, limit, reply }]);
         Asked(asked)
     }
 
@@ -185,7 +212,7 @@ impl Dispatch {
         asked
     }
 
-    /// Runs a call of another kind, which needs no place, to its end.
+    /// Runs a call that changes no lock to its end.
     pub(crate) async fn call<T, Calling>(
         &self,
         call: impl FnOnce(Arc<dyn LockStore>) -> Calling,
@@ -196,70 +223,127 @@ impl Dispatch {
     {
         let (reply, answer) = oneshot::channel();
         let calling = call(Arc::clone(&self.0.store));
-        self.0.driver.spawn(async move {
-            let _ = reply.send(calling.await);
-        });
+        let read = async move {
+            if !reply.is_closed() {
+                let _ = reply.send(calling.await);
+            }
+        };
+        self.0.queues().reads.push_back(Box::pin(read));
+        self.pump();
         answer.await.unwrap_or_else(|_| Err(not_ended()))
     }
 
     /// Waits for a release that the store learns of, at most for `at_most`.
     pub(crate) async fn wait_for_release(&self, lock_id: &LockId, at_most: Duration) {
-        if self.0.store.wait_for_release(lock_id, at_most).await.is_err() {
+        let (mut done, waited) = oneshot::channel();
+        let (store, lock_id) = (Arc::clone(&self.0.store), lock_id.clone());
+        self.0.driver.spawn(async move {
+            let waited = tokio::select! {
+                waited = store.wait_for_release(&lock_id, at_most) => Some(waited.is_ok()),
+                () = done.closed() => None,
+            };
+            if let Some(waited) = waited {
+                let _ = done.send(waited);
+            }
+        });
+        // A store that cannot wait, or panics, is waited for all the same.
+        if !waited.await.unwrap_or(false) {
             self.0.time.sleep(at_most).await;
         }
     }
 
     fn put<K: Kind>(&self, jobs: Vec<Job<K>>) {
         let mut queues = self.0.queues();
-        if queues.strays >= 2 * self.0.places {
+        if queues.strays >= 2 * self.0.places && !K::IS_RENEWAL {
             drop(queues);
             let message = format!("{} calls of the store have not returned in time", 2 * self.0.places);
-            let error = StoreError::new(StoreErrorKind::Unavailable, message);
+            let error = StoreError::new(StoreErrorKind::Unavailable, message).undone();
             return jobs.into_iter().for_each(|job| job.answer(Err(error.clone()), self.0.clock.now()));
         }
         K::queue(&mut queues).extend(jobs);
         drop(queues);
-        self.pump(false);
+        self.pump();
     }
 
-    /// Sends what may leave now.
-    fn pump(&self, gathered: bool) {
-        loop {
-            let mut queues = self.0.queues();
-            let batch = self.0.next_batch(&mut queues, gathered);
-            let gather = batch.is_none() && queues.waiting() > 0 && !queues.gathering && queues.calls < self.0.places;
-            queues.gathering |= gather;
-            drop(queues);
-            match batch {
-                Some(Batch::Renewals(jobs)) => self.send(jobs),
-                Some(Batch::Releases(jobs)) => self.send(jobs),
-                Some(Batch::Acquisitions(jobs)) => self.send(jobs),
-                None if gather => return self.gather(),
-                None => return,
+    /// Sends what may leave now. One thread at a time does so, for all: also where a call ends while it is sent, because its
+    /// runtime has ended.
+    fn pump(&self) {
+        let mut queues = self.0.queues();
+        queues.pump_again = true;
+        if queues.pumping {
+            return;
+        }
+        queues.pumping = true;
+        while std::mem::take(&mut queues.pump_again) {
+            while let Some(batch) = self.0.next_batch(&mut queues) {
+                drop(queues);
+                match batch {
+                    Batch::Renewals(jobs) => self.send(jobs),
+                    Batch::Releases(jobs) => self.send(jobs),
+                    Batch::Acquisitions(jobs) => self.send(jobs),
+                    Batch::Read(read) => self.send_read(read),
+                }
+                queues = self.0.queues();
+            }
+            queues.gathered = false;
+            if queues.waiting() > 0 && !queues.gathering && queues.calls + self.0.reserved < self.0.places {
+                queues.gathering = true;
+                drop(queues);
+                self.gather();
+                queues = self.0.queues();
             }
         }
+        queues.pumping = false;
     }
 
     /// Sends what is left after a while, however few they are.
     fn gather(&self) {
-        let dispatch = self.clone();
+        let gathering = Gathering(self.clone());
         self.0.driver.spawn(async move {
-            dispatch.0.time.sleep(GATHERING).await;
-            dispatch.0.queues().gathering = false;
-            dispatch.pump(true);
+            gathering.0.0.time.sleep(GATHERING).await;
+            drop(gathering);
         });
+    }
+
+    fn send_read(&self, read: Read) {
+        let (mut place, limit) = (self.place(1), self.0.limits.call);
+        let time = self.0.time;
+        self.0.driver.spawn(async move {
+            let mut read = read;
+            if time.within(limit, &mut read).await.is_none() {
+                place.give_back();
+                read.await;
+            }
+        });
+    }
+
+    fn place(&self, requests: usize) -> Place {
+        Place { dispatch: self.clone(), requests, is_stray: false }
     }
 
     fn send<K: Kind>(&self, jobs: Vec<Job<K>>) {
         let limit = jobs.iter().map(|job| job.limit).min().unwrap_or_default();
-        let place = Place { dispatch: self.clone(), requests: jobs.len(), is_stray: false };
+        let place = self.place(jobs.len());
         let (requests, replies) = jobs.into_iter().map(|job| (job.request, (job.limit, job.reply))).unzip();
         let flight = Flight { dispatch: self.clone(), sent: self.0.clock.now(), requests, replies };
         self.0.driver.spawn(flight.fly(place, limit));
     }
 }
 
+/// The time for which requests gather. Its end lets them leave.
+struct Gathering(Dispatch);
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        let mut queues = self.0.0.queues();
+        (queues.gathering, queues.gathered) = (false, true);
+        drop(queues);
+        self.0.pump();
+    }
+}
+
 enum Batch {
+    Read(Read),
     Renewals(Vec<Job<RenewRequest>>),
     Releases(Vec<Job<DeleteRequest>>),
     Acquisitions(Vec<Job<InsertRequest>>),
@@ -267,29 +351,29 @@ enum Batch {
 
 impl Shared {
     /// Takes the requests that leave together now, and gives them a place.
-    fn next_batch(&self, queues: &mut Queues, gathered: bool) -> Option<Batch> {
-        if queues.calls >= self.places {
+    fn next_batch(&self, queues: &mut Queues) -> Option<Batch> {
+        let most = self.limits.batch;
+        if queues.calls < self.places
+            && let Some(jobs) = take(&mut queues.renewals, most)
+        {
+            return Some(Batch::Renewals(queues.enter(jobs)));
+        }
+        if queues.calls + self.reserved >= self.places {
             return None;
         }
-        let most = self.limits.batch;
-        let batch = if !queues.renewals.is_empty() {
-            Batch::Renewals(take(&mut queues.renewals, most))
-        } else if queues.calls + self.reserved >= self.places || !(gathered || self.are_enough(queues)) {
+        if let Some(read) = queues.reads.pop_front() {
+            queues.calls += 1;
+            queues.requests += 1;
+            return Some(Batch::Read(read));
+        }
+        if !queues.gathered && !self.are_enough(queues) {
             return None;
-        } else if !queues.releases.is_empty() {
-            Batch::Releases(take(&mut queues.releases, most))
-        } else if !queues.acquisitions.is_empty() {
-            Batch::Acquisitions(take(&mut queues.acquisitions, most))
-        } else {
-            return None;
-        };
-        queues.calls += 1;
-        queues.requests += match &batch {
-            Batch::Renewals(jobs) => jobs.len(),
-            Batch::Releases(jobs) => jobs.len(),
-            Batch::Acquisitions(jobs) => jobs.len(),
-        };
-        Some(batch)
+        }
+        if let Some(jobs) = take(&mut queues.releases, most) {
+            return Some(Batch::Releases(queues.enter(jobs)));
+        }
+        let jobs = take(&mut queues.acquisitions, most)?;
+        Some(Batch::Acquisitions(queues.enter(jobs)))
     }
 
     /// Whether the requests that wait need not gather any longer: in a steady flow all places then have an equal share.
@@ -304,21 +388,36 @@ impl Shared {
 }
 
 impl Queues {
+    /// Gives the requests of a call their place.
+    fn enter<K: Kind>(&mut self, jobs: Vec<Job<K>>) -> Vec<Job<K>> {
+        self.calls += 1;
+        self.requests += jobs.len();
+        jobs
+    }
+
     fn waiting(&self) -> usize {
         self.renewals.len() + self.releases.len() + self.acquisitions.len()
     }
 }
 
-/// Takes at most `most` requests that have the same limit and ids that differ.
-fn take<K: Kind>(queue: &mut VecDeque<Job<K>>, most: usize) -> Vec<Job<K>> {
-    let limit = queue.front().map(|job| job.limit);
-    let mut ids = HashSet::new();
-    let together = queue
-        .iter()
-        .take(most)
-        .take_while(|job| Some(job.limit) == limit && (most == 1 || ids.insert(job.request.lock_id())));
-    let count = together.count();
-    queue.drain(..count).collect()
+/// Takes at most `most` requests that have the same limit and ids that differ; `None` if there are none. Those for which no one
+/// waits any more are dropped.
+fn take<K: Kind>(queue: &mut VecDeque<Job<K>>, most: usize) -> Option<Vec<Job<K>>> {
+    let (mut jobs, mut ids, mut skipped) = (Vec::<Job<K>>::new(), HashSet::new(), Vec::new());
+    while jobs.len() < most && skipped.len() < most {
+        let Some(job) = queue.pop_front() else { break };
+        if job.reply.is_closed() {
+            continue;
+        }
+        let fits = jobs.first().is_none_or(|first| first.limit == job.limit);
+        if fits && (most == 1 || ids.insert(job.request.lock_id().clone())) {
+            jobs.push(job);
+        } else {
+            skipped.push(job);
+        }
+    }
+    skipped.into_iter().rev().for_each(|job| queue.push_front(job));
+    (!jobs.is_empty()).then_some(jobs)
 }
 
 impl<K: Kind> Job<K> {
@@ -339,9 +438,14 @@ struct Flight<K: Kind> {
 impl<K: Kind> Flight<K> {
     async fn fly(mut self, mut place: Place, limit: Duration) {
         let shared = Arc::clone(&self.dispatch.0);
+        // Its runtime may have stood still since it was sent, and its callers have gone.
+        if self.replies.iter().all(|(_, reply)| reply.is_closed()) {
+            return;
+        }
         let answers = {
+            let (requests, replies) = (&self.requests, &mut self.replies);
             let call = async {
-                match &self.requests[..] {
+                match &requests[..] {
                     [one] => vec![one.one(&*shared.store).await],
                     many => K::many(many, &*shared.store).await,
                 }
@@ -351,6 +455,12 @@ impl<K: Kind> Flight<K> {
                 Some(answers) => answers,
                 None => {
                     place.give_back();
+                    if !K::MAY_BE_LATE {
+                        let late = StoreError::new(StoreErrorKind::Unavailable, "the store did not answer in time");
+                        for (_, reply) in replies.drain(..) {
+                            let _ = reply.send(Answered { result: Err(late.clone()), sent: self.sent });
+                        }
+                    }
                     call.await
                 }
             }
@@ -368,15 +478,19 @@ impl<K: Kind> Flight<K> {
             let message = format!("the store returned {answered} answers to {asked} requests");
             StoreError::new(StoreErrorKind::Other, message).for_all(asked)
         };
-        for (job, answer) in self.open().into_iter().zip(answers) {
-            job.answer(answer, self.sent);
+        let replies = self.replies.drain(..).zip(answers);
+        for ((_, reply), result) in replies {
+            let _ = reply.send(Answered { result, sent: self.sent });
         }
+        self.requests.clear();
     }
 
     /// Takes the requests, which have not been answered.
     fn open(&mut self) -> Vec<Job<K>> {
         let open = self.requests.drain(..).zip(self.replies.drain(..));
-        open.map(|(request, (limit, reply))| Job { request, limit, reply }).collect()
+        let jobs = open.map(|(request, (limit, reply))| Job { request, limit, reply });
+        // What no one waits for is not sent again.
+        jobs.filter(|job| !job.reply.is_closed()).collect()
     }
 }
 
@@ -412,7 +526,7 @@ impl Place {
         queues.strays += 1;
         drop(queues);
         self.is_stray = true;
-        self.dispatch.pump(false);
+        self.dispatch.pump();
     }
 }
 

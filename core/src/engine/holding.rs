@@ -1,4 +1,5 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,8 @@ struct State {
     ending: bool,
     /// The store has said that the lock is not held; why is being found out.
     invalid: bool,
+    /// The longest TTL that was asked for, whatever the outcome.
+    longest: Ttl,
 }
 
 /// When the renewal is due to act on a lease.
@@ -63,7 +66,7 @@ impl Holding {
             ttl,
             acquired_at,
             at_most_until,
-            state: Mutex::new(State { lease, deadline, unknown: false, ending: false, invalid: false }),
+            state: Mutex::new(State { lease, deadline, unknown: false, ending: false, invalid: false, longest: ttl }),
             due: Mutex::default(),
             lost: CancellationToken::new(),
             reason: OnceLock::new(),
@@ -129,9 +132,18 @@ impl Holding {
 
     /// When the lease is over in any case, also if the request that renewed it last was not answered; `None` if it never is.
     pub(crate) fn latest_end(&self, now: ClientTime) -> Option<ClientTime> {
-        let state = self.state();
-        let known = state.deadline.remaining(now)?;
-        Some(Release::end_of(self.ttl, now)?.max(now + known + known / 10))
+        let State { deadline, longest, .. } = *self.state();
+        let known = deadline.remaining(now)?;
+        Some(Release::end_of(longest, now)?.max(now + known + known / 10))
+    }
+
+    /// Notes that the store is asked to renew the lease for `ttl`.
+    pub(crate) fn asking(&self, ttl: Ttl) {
+        let mut state = self.state();
+        let length = |ttl: Ttl| ttl.duration().unwrap_or(Duration::MAX);
+        if length(ttl) > length(state.longest) {
+            state.longest = ttl;
+        }
     }
 
     /// Notes that an attempt to renew has failed, so that nothing is known until the next.

@@ -55,6 +55,8 @@ pub(crate) struct Waiter {
     pub(crate) is_unknown: bool,
     pub(crate) slot: Slot,
     pub(crate) waker: Option<Waker>,
+    /// The number of what may have to be released, once it has left while a question in its name is under way.
+    pub(crate) pending: Option<u64>,
 }
 
 /// What has become of a waiter.
@@ -89,17 +91,28 @@ impl Waiter {
 
 /// The service of a line. Dropped before its end, because the background has ended, it lets the waiters fail.
 pub(crate) struct Service {
-    pub(crate) engine: Arc<Engine>,
-    pub(crate) line: Arc<Line>,
+    engine: Arc<Engine>,
+    line: Arc<Line>,
+    has_ended: bool,
+}
+
+impl Service {
+    pub(crate) fn new(engine: &Arc<Engine>, line: &Arc<Line>) -> Self {
+        Self { engine: Arc::clone(engine), line: Arc::clone(line), has_ended: false }
+    }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
         let mut state = lock(&self.line.state);
         state.limits.clear();
         let waiters = std::mem::take(&mut state.waiters);
         drop(state);
         for waiter in waiters.into_values() {
+            waiter.pending.into_iter().for_each(|number| self.engine.releases.leave(number));
             waiter.waker.into_iter().for_each(Waker::wake);
         }
         self.engine.queue.close(&self.line);
@@ -115,21 +128,23 @@ struct Question {
 }
 
 /// Serves a line until no one waits in it.
-pub(crate) async fn serve(service: Service) {
-    let Service { engine, line } = &service;
+pub(crate) async fn serve(mut service: Service) {
+    let (engine, line) = (&Arc::clone(&service.engine), &Arc::clone(&service.line));
     let mut question: Option<Question> = None;
     loop {
         let now = engine.time.now();
-        let (ask, ask_in, look_in) = {
+        let (ask, ask_in, look_in, at_least) = {
             let mut state = lock(&line.state);
             state.take_back(engine, now);
             let unanswered = state.refuse_late(now);
-            (state.next_question(now, unanswered), state.ask_in(now), state.look_in(now))
+            let ask = state.next_question(now, unanswered);
+            (ask, state.ask_in(now), state.look_in(now), state.pause_at_least(now))
         };
         if let Some((ticket, request)) = ask {
             let serves = engine.queue.ticket();
             question = Some(Question { ticket, serves, asked: engine.background.ask(request) });
         } else if question.is_none() && engine.queue.close(line) {
+            service.has_ended = true;
             return;
         }
         let answered = async {
@@ -137,6 +152,14 @@ pub(crate) async fn serve(service: Service) {
                 Some(question) => engine.answer(&mut question.asked).await,
                 None => std::future::pending().await,
             }
+        };
+        // A store may return at once; the next question does not come at once.
+        let hint = async {
+            let pause = ask_in.unwrap_or_default();
+            tokio::join!(
+                engine.background.wait_for_release(&line.lock_id, pause),
+                engine.time.sleep(at_least.min(pause))
+            )
         };
         tokio::select! {
             biased;
@@ -148,7 +171,7 @@ pub(crate) async fn serve(service: Service) {
             () = line.changed.notified() => {}
             () = engine.time.sleep(look_in.unwrap_or_default()), if look_in.is_some() => {}
             // It may be free earlier than at the end of the pause.
-            () = engine.background.wait_for_release(&line.lock_id, ask_in.unwrap_or_default()), if ask_in.is_some() => {
+            ((), ()) = hint, if ask_in.is_some() => {
                 let mut state = lock(&line.state);
                 state.ask_at = state.ask_at.min(state.asked_at + SHORTEST_PAUSE);
             }
@@ -254,6 +277,13 @@ impl State {
         is_next.then(|| at.saturating_duration_since(now))
     }
 
+    /// How long until the next question may come at the earliest, if no release in this process asks for it.
+    fn pause_at_least(&self, now: Instant) -> Duration {
+        let earliest = self.asked_at + SHORTEST_PAUSE;
+        let earliest = self.opened_until.map_or(earliest, |until| until.max(earliest));
+        earliest.saturating_duration_since(now)
+    }
+
     /// How long until there is something else to do, if nothing happens before.
     fn look_in(&self, now: Instant) -> Option<Duration> {
         let limit = self.limits.range((now, Ticket::MAX)..).next().map(|(until, _)| *until);
@@ -311,6 +341,9 @@ impl State {
             }
             // An attempt whose reply was lost was granted, and an operator has ended it. That token is used up.
             Ok(Inserted::Spent) => {
+                if waiter.is_unknown {
+                    engine.give_up(&waiter.request, None, true);
+                }
                 waiter.begin_anew();
                 self.ask_at = now;
             }
@@ -331,9 +364,11 @@ impl State {
             }
         }
         let is_gone = self.waiters.get(&ticket).is_some_and(|waiter| matches!(waiter.slot, Slot::Gone));
-        let left = if is_gone { self.leave(ticket) } else { None };
-        if let Some(waiter) = left.filter(|waiter| waiter.is_unknown) {
-            engine.give_up(&waiter.request, None, true);
+        if let Some(waiter) = if is_gone { self.leave(ticket) } else { None } {
+            if waiter.is_unknown {
+                engine.give_up(&waiter.request, None, true);
+            }
+            waiter.pending.into_iter().for_each(|number| engine.releases.leave(number));
         }
     }
 }

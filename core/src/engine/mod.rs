@@ -173,7 +173,7 @@ impl Engine {
     pub(crate) fn forked(&self) -> Option<StoreError> {
         (self.process != std::process::id()).then(|| {
             let message = "the mutex was made before this process was forked; make one in the child";
-            StoreError::new(StoreErrorKind::Other, message)
+            StoreError::new(StoreErrorKind::Other, message).undone()
         })
     }
 }

@@ -56,7 +56,9 @@ impl Queue {
         let is_empty = state.waiters.is_empty();
         if is_empty {
             state.is_served = false;
-            if state.opened_until.is_none() {
+            if state.opened_until.is_none()
+                && lines.get(&line.lock_id).is_some_and(|known| std::ptr::eq(&**known, line))
+            {
                 lines.remove(&line.lock_id);
             }
         }
@@ -141,7 +143,7 @@ impl Engine {
             // After a question of its own the next comes after a pause.
             state.ask_at = self.time.now() + state.held.next();
         }
-        let waiter = Waiter { request, until, first, is_unknown, slot: Slot::Waiting, waker: None };
+        let waiter = Waiter { request, until, first, is_unknown, slot: Slot::Waiting, waker: None, pending: None };
         state.waiters.insert(ticket, waiter);
         state.limits.extend(until.map(|until| (until, ticket)));
         drop(state);
@@ -149,7 +151,7 @@ impl Engine {
         if is_served {
             line.changed.notify_one();
         } else {
-            self.runner.spawn(serve(Service { engine: Arc::clone(self), line: Arc::clone(&line) }));
+            self.runner.spawn(serve(Service::new(self, &line)));
         }
         Place { engine: Arc::clone(self), line, ticket }
     }
@@ -204,12 +206,19 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // In a forked child another thread of the parent may have held the mutex.
+        if self.engine.forked().is_some() {
+            return;
+        }
         let mut state = lock(&self.line.state);
         let asking = state.asking == Some(self.ticket);
         let Some(waiter) = state.waiters.get_mut(&self.ticket) else { return };
         let slot = std::mem::replace(&mut waiter.slot, Slot::Gone);
         waiter.waker = None;
-        // The answer to the question under way decides what is to be released.
+        if asking {
+            // The answer to the question under way decides what is to be released; until then something may be.
+            waiter.pending = Some(self.engine.releases.enter(self.line.lock_id.clone()));
+        }
         let left = if asking { None } else { state.leave(self.ticket) };
         drop(state);
         self.line.changed.notify_one();

@@ -55,14 +55,16 @@ impl Releases {
         }
     }
 
-    fn enter(&self, lock_id: LockId) -> u64 {
+    /// Notes that a lock may have to be released.
+    pub(crate) fn enter(&self, lock_id: LockId) -> u64 {
         let (last, pending) = &mut *self.lock();
         *last += 1;
         pending.insert(*last, lock_id);
         *last
     }
 
-    fn leave(&self, number: u64) {
+    /// Notes that it is, or has not to be.
+    pub(crate) fn leave(&self, number: u64) {
         self.lock().1.remove(&number);
         self.done.notify_waiters();
     }
@@ -107,24 +109,35 @@ impl Engine {
 
     /// Repeats the delete until it is done or the lease is over. A delete by owner is harmless to repeat.
     async fn release(&self, release: Release) {
-        let Release { request, insert, mut is_unknown, until } = release;
-        if let Some(mut insert) = insert {
-            match self.answer(&mut insert).await.map(|answered| answered.result) {
-                Some(Ok(Inserted::Held(_) | Inserted::Spent)) if !is_unknown => return,
-                Some(Err(error)) if error.is_undone() && !is_unknown => return,
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => is_unknown = true,
+        let Release { request, mut insert, mut is_unknown, until } = release;
+        if let Some(asked) = &mut insert
+            && let Some(answered) = self.answer(asked).await
+        {
+            insert = None;
+            match answered.result {
+                Ok(Inserted::Held(_) | Inserted::Spent) if !is_unknown => return,
+                Err(error) if error.is_undone() && !is_unknown => return,
+                Ok(_) => {}
+                Err(_) => is_unknown = true,
             }
         }
         let (mut busy, mut failing) = (Pauses::while_busy(), Pauses::while_failing());
         loop {
             let mut asked = self.background.ask(request.clone());
-            let answered = self.answer(&mut asked).await;
-            let pause = match answered.map_or_else(|| Err(self.too_late()), |answered| answered.result) {
+            // However long it is queued: asking again would only make the queue longer.
+            let pause = match asked.answer().await.result {
+                // What is still under way for the owner may take effect later: the delete follows it once more.
+                Ok(_) if insert.is_some() => {
+                    if let Some(mut asked) = insert.take() {
+                        is_unknown |= asked.answer().await.result.is_err();
+                    }
+                    continue;
+                }
                 // The server may still be at work on an insert: after the longest that a call may take it is not.
                 Ok(_) if is_unknown => {
                     is_unknown = false;
-                    self.call
+                    self.time.sleep(self.call).await;
+                    continue;
                 }
                 Ok(_) => return,
                 Err(error) if error.kind() == StoreErrorKind::Busy => busy.next(),

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Handle, Id};
+use tokio::runtime::{Builder, Handle, Id, Runtime};
 use tokio::sync::oneshot;
 
 /// How long the background finishes its work after the last clone of a mutex is gone.
@@ -33,6 +34,15 @@ impl Time {
 
     /// Sleeps for at least `duration`.
     pub(crate) async fn sleep(self, duration: Duration) {
+        if Handle::try_current().is_err() {
+            let (wake, woken) = oneshot::channel();
+            thread::spawn(move || {
+                thread::sleep(duration);
+                let _ = wake.send(());
+            });
+            let _: Result<(), _> = woken.await;
+            return;
+        }
         let begun = Instant::now();
         let mut left = duration;
         loop {
@@ -47,6 +57,10 @@ impl Time {
 
     /// Waits for `work` for at most `limit`; `None` if that was not enough. Work that is done is never late.
     pub(crate) async fn within<T>(self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        // Where no runtime is there are no timers either.
+        if Handle::try_current().is_err() {
+            return Some(work.await);
+        }
         tokio::select! {
             biased;
             done = work => Some(done),
@@ -93,6 +107,7 @@ impl Driver {
 pub(crate) struct Background {
     time: Time,
     running: Mutex<Option<Running>>,
+    closed: AtomicBool,
 }
 
 struct Running {
@@ -100,14 +115,14 @@ struct Running {
     /// Alive as long as the runtime is.
     alive: Weak<()>,
     /// Takes the work after which the background ends.
-    closing: oneshot::Sender<Work>,
+    closing: Option<oneshot::Sender<Work>>,
 }
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Background {
     pub(crate) fn new(time: Time) -> Self {
-        Self { time, running: Mutex::default() }
+        Self { time, running: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
     /// Runs `task`, and starts the background if it does not run; drops the task if that fails.
@@ -128,6 +143,9 @@ impl Background {
     fn started(&self) -> io::Result<Handle> {
         let mut running = self.running();
         if running.as_ref().is_none_or(|running| running.alive.strong_count() == 0) {
+            if self.closed.load(Ordering::SeqCst) {
+                return Err(io::Error::other("the mutex is gone"));
+            }
             *running = Some(self.start()?);
         }
         running.as_ref().map(|running| running.runtime.clone()).ok_or_else(|| io::Error::other("it has ended"))
@@ -135,8 +153,10 @@ impl Background {
 
     /// Ends the background after `work`, or after five seconds. Never blocks.
     pub(crate) fn close(&self, work: impl Future<Output = ()> + Send + 'static) {
-        if let Some(running) = self.running().take() {
-            let _ = running.closing.send(Box::pin(work));
+        self.closed.store(true, Ordering::SeqCst);
+        let closing = self.running().as_mut().and_then(|running| running.closing.take());
+        if let Some(closing) = closing {
+            let _ = closing.send(Box::pin(work));
         }
     }
 
@@ -157,8 +177,20 @@ impl Background {
             Time::Real => {
                 let runtime = Builder::new_current_thread().enable_all().build()?;
                 let (handle, weak) = (runtime.handle().clone(), Arc::downgrade(&alive));
-                let run = move || runtime.block_on(until_closed(alive));
-                thread::Builder::new().name("db-mutex".into()).spawn(run)?;
+                // Kept here too: if no thread can be started it may not be dropped, which blocks.
+                let runtime = Arc::new(Mutex::new(Some(runtime)));
+                let of_thread = Arc::clone(&runtime);
+                let run = move || {
+                    let runtime = of_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    if let Some(runtime) = runtime {
+                        runtime.block_on(until_closed(alive));
+                    }
+                };
+                if let Err(error) = thread::Builder::new().name("db-mutex".into()).spawn(run) {
+                    let unused = runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    unused.into_iter().for_each(Runtime::shutdown_background);
+                    return Err(error);
+                }
                 (handle, weak)
             }
             Time::Tokio => {
@@ -168,7 +200,7 @@ impl Background {
                 (handle, weak)
             }
         };
-        Ok(Running { runtime, alive: weak, closing })
+        Ok(Running { runtime, alive: weak, closing: Some(closing) })
     }
 
     /// Nothing that can panic runs under this mutex.

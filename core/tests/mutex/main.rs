@@ -5,9 +5,11 @@
 mod acquiring;
 mod busy;
 mod company;
+
 mod dropping;
 mod flaky;
 mod holding;
+mod leftovers;
 mod queueing;
 mod renewing;
 mod running;
