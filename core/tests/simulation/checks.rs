@@ -10,6 +10,9 @@ use crate::world::{Waiter, World};
 /// Timers wake up to a millisecond late, and a client's clock may run faster than they do.
 const SLACK: Duration = Duration::from_millis(8);
 
+/// The longest time that a call may take.
+pub(crate) const LONGEST_CALL: Duration = Duration::from_secs(10);
+
 /// How long the reason for a loss is looked for.
 const FINDING_OUT: Duration = Duration::from_millis(250);
 
@@ -38,7 +41,8 @@ impl World {
             waiter.process == process && waiter.id == id && waiter.gives_up.is_none_or(|at| at > now)
         };
         let is_slow = |waiter: &&Waiter| {
-            let since = state.asking.get(&waiter.operation);
+            // A question that has not even been sent is slow as well.
+            let since = state.asking.get(&waiter.operation).or((!waiter.has_asked).then_some(&waiter.since));
             since.is_some_and(|since| now.saturating_sub(*since) >= Duration::from_secs(1))
         };
         let waiters = state.waiters.iter().filter(in_line).filter(|waiter| !is_slow(waiter));
@@ -47,6 +51,16 @@ impl World {
         drop(state);
         if let Some(first) = first {
             self.violated(format_args!("queue order: {operation} asks for `{id}` while {first} stands before it"));
+        }
+    }
+
+    /// G8: "held" is the answer to a question that was sent after the call began.
+    pub(crate) fn check_refusal(&self, process: usize, operation: u64, id: &str, began: u64) {
+        let last = self.state().refusals.get(&(process, id.to_owned())).copied();
+        if last.is_none_or(|sent| sent < began) {
+            self.violated(format_args!(
+                "G8: {operation} was told that `{id}` is held, and no question of its time was"
+            ));
         }
     }
 
@@ -95,12 +109,12 @@ impl World {
         let now = self.now();
         let state = self.state();
         let forced = state.ledger.was_forced(&watched.id, guard.fence().get());
-        let trouble_at = state.processes[watched.process].trouble_at.max(watched.since);
         drop(state);
+        let trouble_at = self.last_trouble(watched.process).max(watched.since);
         self.trace(format_args!("{} has lost `{}`: {reason:?}", watched.operation, watched.id));
         let excused = !watched.keep_alive || forced || reason == Some(LostReason::HeldTooLong);
         // One attempt that was under way, one pause before the next, and its way.
-        let enough = ttl / 6 + (ttl / 20).clamp(Duration::from_millis(10), Duration::from_secs(5)) + 3 * SLACK;
+        let enough = ttl / 6 + (ttl / 20).clamp(Duration::from_millis(10), Duration::from_secs(5)) + 4 * SLACK;
         if !excused && now.saturating_sub(trouble_at) > enough {
             self.violated(format_args!(
                 "renewal: {} lost `{}` ({reason:?}) though the store has answered since {:.3} s",
@@ -112,19 +126,50 @@ impl World {
     }
 
     /// Ghosts: without holders every id is free again, whatever its TTL was.
-    pub(crate) async fn check_no_ghosts(&self, ids: &[String]) {
+    pub(crate) async fn check_no_ghosts(&self, ids: &[String], call: Duration) {
         for id in ids {
             let lock_id = LockId::new(id).unwrap();
             let mut waited = Duration::ZERO;
-            while self.find(&lock_id).is_some_and(|row| row.is_taken()) {
-                if waited > Duration::from_secs(60) {
+            // A lock that rests has no owner, and ends by itself.
+            while self.find(&lock_id).is_some_and(|row| row.owned && row.is_taken()) {
+                if waited > settling(call) {
+                    // A release is repeated until the longest TTL that the guard knows of is over. An extension whose outcome is
+                    // not known may last longer.
+                    if self.holder(id).is_some_and(|holder| self.state().perhaps_longer.contains(&holder)) {
+                        return;
+                    }
                     self.violated(format_args!("ghost: `{id}` is taken though nobody has it"));
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 waited += Duration::from_millis(500);
+                // A process that pauses releases nothing.
+                let now = self.now();
+                if self.state().processes.iter().any(|process| process.paused_until > now) {
+                    waited = Duration::ZERO;
+                }
             }
         }
+    }
+}
+
+/// How long it takes until an acquisition that was given up has left nothing: an attempt at the insert, two deletes with the
+/// time of a call between them, and pauses.
+fn settling(call: Duration) -> Duration {
+    5 * call + Duration::from_secs(10)
+}
+
+/// G8: an operation that did not get the lock leaves nothing taken, once its attempts are settled.
+pub(crate) async fn check_given_up(world: Arc<World>, process: usize, operation: u64, id: String, since: Duration) {
+    let gave_up = world.now();
+    tokio::time::sleep(settling(LONGEST_CALL)).await;
+    // Known: after a pause for longer than two TTLs its inserts may be sent when their releases have ended.
+    let has_paused = world.state().processes[process].paused_until >= since;
+    if has_paused || world.state().over || world.last_trouble(process) >= gave_up {
+        return;
+    }
+    if world.holder(&id) == Some(operation) {
+        world.violated(format_args!("G8: {operation} gave `{id}` up at {gave_up:?}, and has it"));
     }
 }
 

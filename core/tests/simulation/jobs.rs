@@ -1,11 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use db_mutex_core::store::Limits;
 use db_mutex_core::testing::{ClientTime, Clock};
 use db_mutex_core::{DbMutex, Error, Guard, HolderName, Lock, LostReason, Ttl};
 use tokio::time::{Instant, timeout};
 
-use crate::checks::{Watched, watch};
+use crate::checks::{Watched, check_given_up, watch};
 use crate::store::ProcessStore;
 use crate::world::{Held, Waiter, World};
 
@@ -14,7 +15,8 @@ use crate::world::{Held, Waiter, World};
 pub(crate) struct Process {
     pub(crate) world: Arc<World>,
     pub(crate) number: usize,
-    mutex: DbMutex,
+    pub(crate) mutex: DbMutex,
+    pub(crate) limits: Limits,
     ids: Arc<[String]>,
 }
 
@@ -34,9 +36,16 @@ impl Clock for ProcessClock {
 }
 
 impl Process {
-    pub(crate) fn start(world: &Arc<World>, number: usize, ids: &Arc<[String]>) -> Self {
+    pub(crate) fn start(world: &Arc<World>, number: usize, ids: &Arc<[String]>, has_quiet: bool) -> Self {
         world.state().processes.push(crate::world::Process::default());
-        let store = ProcessStore { world: Arc::clone(world), process: number };
+        let limits = world.draw(|random| {
+            let call = Duration::from_millis(random.pick(&[500, 2_000, 10_000]));
+            // A place for renewals alone there is from two on.
+            let concurrency = random.pick(if has_quiet { &[2, 2, 3, 4, 16] } else { &[1, 2, 3, 4, 16] });
+            Limits::new().concurrency(concurrency).batch(random.pick(&[1, 2, 5, 100])).call(call)
+        });
+        world.trace(format_args!("p{number} has {limits:?}"));
+        let store = ProcessStore { world: Arc::clone(world), process: number, limits, keeps_limit: has_quiet };
         let clock = world.draw(|random| ProcessClock {
             start: Instant::now(),
             began: random.millis(0, 1_000_000),
@@ -48,7 +57,7 @@ impl Process {
             .clock(clock)
             .build()
             .unwrap();
-        Self { world: Arc::clone(world), number, mutex, ids: Arc::clone(ids) }
+        Self { world: Arc::clone(world), number, mutex, limits, ids: Arc::clone(ids) }
     }
 
     /// One job after the other.
@@ -70,7 +79,7 @@ impl Process {
         let (id, keep_alive, at_most, rest, way) = self.world.draw(|random| {
             let id = self.ids[usize::try_from(random.below(self.ids.len() as u64)).unwrap()].clone();
             let at_most = random.chance(15).then(|| random.millis(scale / 2, 3 * scale));
-            let rest = random.chance(10).then(|| random.millis(1, scale));
+            let rest = random.chance(10).then(|| random.millis(1, scale).min(ttl.duration().unwrap_or(Duration::MAX)));
             (id, random.chance(50), at_most, rest, random.below(100))
         });
         let mut lock = self.mutex.lock(&id).ttl(ttl).keep_alive(keep_alive).label(operation.to_string());
@@ -81,7 +90,7 @@ impl Process {
             lock = lock.hold_at_least(rest);
         }
         let limit = self.world.draw(|random| random.millis(0, 4 * scale));
-        let since = self.world.now();
+        let (since, began) = (self.world.now(), self.world.next_event());
         let acquired = match way {
             0..25 => Some(lock.try_acquire().await),
             25..60 => Some(self.wait_in_line(operation, &id, lock.wait(limit), Some(limit)).await),
@@ -99,18 +108,29 @@ impl Process {
                     Watched { operation, process: self.number, id, ttl, keep_alive, at_most, since: self.world.now() };
                 self.hold(guard, watched, scale).await;
             }
-            Some(Err(error)) if (60..70).contains(&way) || !(error.is_held() || error.is_transient()) => {
-                self.world.violated(format_args!("{operation} (since {since:?}) was answered {error:?}"));
+            Some(Err(error)) => {
+                self.world.trace(format_args!("{operation} gave up: {error}"));
+                if is_unexpected(&error) || (60..70).contains(&way) && !is_of_panic(&error) {
+                    self.world.violated(format_args!("{operation} (since {since:?}) was answered {error:?}"));
+                }
+                if error.is_held() {
+                    self.world.check_refusal(self.number, operation, &id, began);
+                }
+                drop(tokio::spawn(check_given_up(Arc::clone(&self.world), self.number, operation, id, since)));
             }
-            Some(Err(error)) => self.world.trace(format_args!("{operation} gave up: {error}")),
-            None => self.world.trace(format_args!("{operation} was dropped while it waited")),
+            None => {
+                self.world.trace(format_args!("{operation} was dropped while it waited"));
+                drop(tokio::spawn(check_given_up(Arc::clone(&self.world), self.number, operation, id, since)));
+            }
         }
     }
 
     fn draw_ttl(&self, scale: u64) -> Ttl {
+        let shortest = self.world.state().weather.shortest;
         self.world.draw(|random| match random.below(20) {
             0 => Ttl::NEVER,
-            1..4 => Ttl::new(Duration::from_secs(4 * 3600)).unwrap(),
+            1..3 => Ttl::new(Duration::from_secs(4 * 3600)).unwrap(),
+            3..7 => Ttl::new(Duration::from_millis(shortest * random.pick(&[1, 2, 10, 50, 300]))).unwrap(),
             _ => Ttl::new(Duration::from_millis(scale * random.between(1, 3))).unwrap(),
         })
     }
@@ -123,7 +143,8 @@ impl Process {
         limit: Option<Duration>,
     ) -> Result<Guard, Error> {
         let gives_up = limit.map(|limit| self.world.now() + limit);
-        let waiter = Waiter { operation, process: self.number, id: id.to_owned(), gives_up };
+        let since = self.world.now();
+        let waiter = Waiter { operation, process: self.number, id: id.to_owned(), gives_up, since, has_asked: false };
         self.world.trace(format_args!("p{} {operation} waits for {id}, {limit:?}", self.number));
         self.world.state().waiters.push(waiter);
         let _leaves = Leaves { world: &self.world, operation };
@@ -170,7 +191,7 @@ impl Process {
         match way {
             0..5 => {
                 let released = guard.release().await;
-                if released.as_ref().is_err_and(|error| !(error.is_lost() || error.is_transient())) {
+                if released.as_ref().is_err_and(|error| !error.is_lost() && is_unexpected(error)) {
                     world.violated(format_args!("the release of {operation} was answered {released:?}"));
                 }
             }
@@ -189,6 +210,11 @@ impl Process {
                 let ttl = self.draw_ttl(scale);
                 world.trace(format_args!("p{} {operation} extends by {ttl}", self.number));
                 let extended = timeout(time, guard.extend(ttl)).await;
+                if !matches!(extended, Ok(Ok(())))
+                    && ttl.duration().is_none_or(|ttl| Some(ttl) > watched.ttl.duration())
+                {
+                    world.state().perhaps_longer.insert(operation);
+                }
                 world.trace(format_args!(
                     "p{} {operation} extended: {extended:?}, {:?} left",
                     self.number,
@@ -197,6 +223,9 @@ impl Process {
             }
             7 => {
                 let ensured = guard.ensure(time).await;
+                if ensured.is_err() {
+                    world.state().perhaps_longer.insert(operation);
+                }
                 world.trace(format_args!("p{} {operation} ensures {time:?}: {ensured:?}", self.number));
                 if ensured.is_ok() && guard.remaining().is_some_and(|left| left < time) {
                     world.violated(format_args!("ensure: {operation} has less than {time:?} left"));
@@ -222,6 +251,18 @@ impl Process {
         }
         lost
     }
+}
+
+/// Whether an error is neither a refusal nor one that the store has made.
+fn is_unexpected(error: &Error) -> bool {
+    !(error.is_held() || error.is_transient() || is_of_panic(error))
+}
+
+/// Whether the store has panicked, or returned too few answers.
+fn is_of_panic(error: &Error) -> bool {
+    let Error::Store { source, .. } = error else { return false };
+    let message = source.to_string();
+    message.contains("panicked") || message.contains("answers to")
 }
 
 struct Leaves<'a> {

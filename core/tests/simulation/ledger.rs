@@ -12,6 +12,8 @@ struct Page {
     owner: Option<OwnerToken>,
     fence: i64,
     expires_at: StoreTime,
+    /// The owner that was released last, while there is a row.
+    released_by: Option<OwnerToken>,
     /// The latest token whose lease was ended by force.
     forced: i64,
 }
@@ -21,7 +23,7 @@ impl Ledger {
     pub(crate) fn granted(&mut self, id: &str, owner: OwnerToken, lease: Lease, now: StoreTime) -> Result<(), String> {
         let fence = lease.fence.get();
         let Some(page) = self.0.get_mut(id) else {
-            let page = Page { owner: Some(owner), fence, expires_at: lease.expires_at, forced: 0 };
+            let page = Page { owner: Some(owner), fence, expires_at: lease.expires_at, released_by: None, forced: 0 };
             self.0.insert(id.to_owned(), page);
             return Ok(());
         };
@@ -57,13 +59,33 @@ impl Ledger {
 
     pub(crate) fn released(&mut self, id: &str) {
         if let Some(page) = self.0.get_mut(id) {
-            page.owner = None;
+            page.released_by = page.owner.take();
         }
+    }
+
+    /// Notes that the rows of free locks may be gone, and what they recorded.
+    pub(crate) fn purged(&mut self, now: StoreTime) {
+        for page in self.0.values_mut().filter(|page| page.owner.is_none() || page.expires_at <= now) {
+            page.released_by = None;
+        }
+    }
+
+    /// Whether an insert by this owner grants nothing.
+    pub(crate) fn refuses(&self, id: &str, owner: OwnerToken, now: StoreTime) -> bool {
+        self.0.get(id).is_some_and(|page| {
+            page.released_by == Some(owner) || page.owner.is_some_and(|other| other != owner) && page.expires_at > now
+        })
+    }
+
+    /// Who has the lock.
+    pub(crate) fn owner(&self, id: &str, now: StoreTime) -> Option<OwnerToken> {
+        self.0.get(id).filter(|page| page.expires_at > now)?.owner
     }
 
     pub(crate) fn forced(&mut self, id: &str) {
         if let Some(page) = self.0.get_mut(id) {
-            (page.owner, page.forced) = (None, page.fence);
+            page.released_by = page.owner.take().or(page.released_by);
+            page.forced = page.fence;
         }
     }
 

@@ -2,11 +2,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use db_mutex_core::LockId;
-use db_mutex_core::store::{DeleteRequest, LockStore};
+use db_mutex_core::store::{DeleteRequest, Limits, LockStore};
 use tokio::task::JoinSet;
 
 use crate::gate::Gated;
 use crate::jobs::Process;
+use crate::quiet::keep_quiet;
 use crate::store::ProcessStore;
 use crate::world::World;
 
@@ -30,15 +31,21 @@ pub(crate) fn run(seed: u64, traced: bool) -> (Option<String>, Vec<String>) {
 }
 
 async fn all(world: &Arc<World>) {
-    let (ids, processes) = world.draw(|random| (random.between(1, 3), random.between(2, 3)));
+    let (ids, processes) = world.draw(|random| (random.pick(&[1, 1, 2, 3, 3, 6, 10]), random.between(2, 3)));
     let ids: Arc<[String]> = (0..ids).map(|number| format!("lock-{number}")).collect();
     let mut tasks = JoinSet::new();
     let mut started = Vec::new();
     for number in 0..usize::try_from(processes).unwrap() {
-        let process = Process::start(world, number, &ids);
-        for _ in 0..world.draw(|random| random.between(1, 4)) {
+        let has_quiet = number == 0 && world.draw(|random| random.chance(50));
+        let process = Process::start(world, number, &ids, has_quiet);
+        for _ in 0..world.draw(|random| random.pick(&[1, 1, 2, 3, 6])) {
             let jobs = world.draw(|random| random.between(1, 4));
             tasks.spawn(Gated::new(world, number, process.clone().work(jobs)));
+        }
+        if has_quiet {
+            let mutex = process.mutex.clone();
+            let quiet = keep_quiet(Arc::clone(world), number, mutex, process.limits);
+            tasks.spawn(Gated::new(world, number, quiet));
         }
         started.push(process);
     }
@@ -52,21 +59,22 @@ async fn all(world: &Arc<World>) {
     world.trace(format_args!("all jobs are done"));
     world.state().weather.clear();
     if !world.has_failed() {
-        world.check_no_ghosts(&ids).await;
+        let call = started.iter().map(|process| process.limits.call).max().unwrap_or_default();
+        world.check_no_ghosts(&ids, call).await;
     }
 }
 
 /// What comes over the processes from outside.
 async fn operate(world: Arc<World>, ids: Arc<[String]>, processes: usize) {
     let scale = world.state().weather.scale;
-    let store = ProcessStore { world: Arc::clone(&world), process: 0 };
+    let store = ProcessStore { world: Arc::clone(&world), process: 0, limits: Limits::new(), keeps_limit: true };
     if world.draw(|random| random.chance(30)) {
         return;
     }
     loop {
         let pause = world.draw(|random| random.millis(1, 2 * scale));
         tokio::time::sleep(pause).await;
-        let (what, time) = world.draw(|random| (random.below(10), random.millis(1, 3 * scale)));
+        let (what, time) = world.draw(|random| (random.below(12), random.millis(1, 3 * scale)));
         match what {
             0..4 => {
                 let process = usize::try_from(world.draw(|random| random.below(processes as u64))).unwrap();
@@ -90,8 +98,19 @@ async fn operate(world: Arc<World>, ids: Arc<[String]>, processes: usize) {
                 world.trace(format_args!("{id} is released by force"));
                 let id = LockId::new(id).unwrap();
                 if let Some(row) = world.find(&id) {
-                    world.delete(0, &DeleteRequest::by_fence(id, row.fence));
+                    let _ = world.delete(0, &DeleteRequest::by_fence(id, row.fence));
                 }
+            }
+            9..11 => {
+                let id = &ids[usize::try_from(world.draw(|random| random.below(ids.len() as u64))).unwrap()];
+                let time = time / 3;
+                world.trace(format_args!("the row of {id} is locked for {time:?}"));
+                let locked = world.memory.lock_row(&LockId::new(id).unwrap());
+                (0..processes).for_each(|process| world.trouble_until(process, world.now() + time));
+                drop(tokio::spawn(async move {
+                    tokio::time::sleep(time).await;
+                    drop(locked);
+                }));
             }
             _ => {
                 let purged = store.purge_expired(Duration::ZERO).await;

@@ -1,16 +1,17 @@
-use std::pin::pin;
+use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use db_mutex_core::admin::{ListFilter, LockRow};
 use db_mutex_core::store::{
-    DeleteBy, DeleteRequest, Deleted, InsertRequest, Inserted, LockStore, RenewRequest, Renewed, async_trait,
+    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, LockStore, RenewRequest, Renewed, async_trait,
 };
 use db_mutex_core::{LockId, StoreError, StoreErrorKind};
 
 use crate::checks::operation_of;
-use crate::weather::{Fault, Weather};
+use crate::effects::Effect;
+use crate::quiet::QUIET;
+use crate::weather::{Fault, Single};
 use crate::world::World;
 
 /// The way of one process to the store.
@@ -18,128 +19,218 @@ use crate::world::World;
 pub(crate) struct ProcessStore {
     pub(crate) world: Arc<World>,
     pub(crate) process: usize,
-}
-
-/// A request under way. If it is dropped before it was done, it is done all the same or not at all, as chance wills.
-struct Request<T, F: FnOnce() -> T> {
-    world: Arc<World>,
-    process: usize,
-    effect: Option<F>,
-    done_if_dropped: bool,
-    troubled: bool,
-}
-
-impl<T, F: FnOnce() -> T> Request<T, F> {
-    fn take_effect(&mut self) -> Result<T, StoreError> {
-        self.effect.take().map(|effect| effect()).ok_or_else(broken)
-    }
-}
-
-impl<T, F: FnOnce() -> T> Drop for Request<T, F> {
-    fn drop(&mut self) {
-        if self.world.state().over {
-            return;
-        }
-        if self.troubled {
-            self.world.trouble(self.process);
-        }
-        if let Some(effect) = self.effect.take()
-            && self.done_if_dropped
-        {
-            effect();
-        }
-    }
+    pub(crate) limits: Limits,
+    /// Whether it returns by the limit of a call, as a store should.
+    pub(crate) keeps_limit: bool,
 }
 
 impl ProcessStore {
-    async fn suffer<T: Send>(&self, what: &str, effect: impl FnOnce() -> T + Send) -> Result<T, StoreError> {
-        self.world.gate(self.process).await;
-        let now = self.world.now();
-        let (fault, way, way_back, done_if_dropped) = {
-            let state = &mut *self.world.state();
-            let fault = state.weather.next_fault(now, &mut state.random);
-            let random = &mut state.random;
-            (fault, random.millis(0, 2), random.millis(0, 2), random.chance(50))
+    /// Sends one call, which suffers what its fault is.
+    async fn send<E: Effect>(&self, requests: &[E]) -> Vec<Result<E::Answer, StoreError>> {
+        let world = &self.world;
+        world.gate(self.process).await;
+        let (now, call) = (world.now(), self.limits.call);
+        let is_quiet = requests.iter().any(|request| request.id().as_str() == QUIET);
+        let (fault, way, way_back) = {
+            let state = &mut *world.state();
+            let fault = state.weather.next_fault(now, call, &mut state.random);
+            (if is_quiet { Fault::None } else { fault }, state.random.millis(0, 2), state.random.millis(0, 2))
         };
-        let troubled = fault != Fault::None;
-        if troubled {
-            self.world.trace(format_args!("p{} {what}: {fault:?}", self.process));
-            self.world.trouble(self.process);
+        if fault != Fault::None {
+            world.trace(format_args!("p{} {}: {fault:?}", self.process, E::NAME));
         }
-        let mut request = Request {
-            world: Arc::clone(&self.world),
-            process: self.process,
-            effect: Some(effect),
-            done_if_dropped,
-            troubled,
-        };
+        let trouble = (fault != Fault::None).then(|| world.begin_trouble(self.process));
+        let fault = if self.keeps_limit { fault.within(call) } else { fault };
+        // Known: with four calls that overstay the limit of their attempt, as renewals of a short lease soon do, the engine
+        // fails all requests of this process at once, renewals of other locks too. So there are fewer here.
+        let is_full = self.keeps_limit && world.state().processes[self.process].troubled >= 3;
+        let fault = if is_full && fault.takes_time() { Fault::Fails } else { fault };
+        let until = now + call;
+        let fail = || broken().for_all(requests.len());
         sleep(way).await;
-        let answer = match fault {
-            Fault::None => request.take_effect(),
-            Fault::Fails => {
-                request.effect = None;
-                Err(broken())
+        let answers = match fault {
+            Fault::None => self.effects(requests, until),
+            Fault::Fails => fail(),
+            Fault::ReplyLost => {
+                self.effects(requests, until);
+                fail()
             }
-            Fault::ReplyLost => request.take_effect().and(Err(broken())),
             Fault::Slow(by) => {
                 sleep(by).await;
-                request.take_effect()
+                self.effects(requests, until)
             }
             Fault::ReplyLate(by) => {
-                let answer = request.take_effect();
+                let answers = self.effects(requests, until);
                 sleep(by).await;
-                answer
+                answers
             }
-            Fault::Hangs { done } => {
-                let effect = request.effect.take();
-                if done {
-                    effect.map(|effect| effect());
+            Fault::Hangs { done, returns } => {
+                if let Some(after) = done {
+                    requests.iter().for_each(|request| self.later(request, after));
                 }
-                sleep(Weather::STATEMENT_LIMIT).await;
-                Err(broken())
+                sleep(returns).await;
+                fail()
+            }
+            Fault::Late(by, again) => {
+                for request in requests {
+                    self.later(request, by);
+                    again.into_iter().for_each(|again| self.later(request, again));
+                }
+                fail()
+            }
+            Fault::Twice(by) => {
+                let answers = self.effects(requests, until);
+                for (request, answer) in requests.iter().zip(&answers) {
+                    answer.iter().for_each(|answer| self.again(request, answer.clone(), by));
+                }
+                answers
+            }
+            Fault::Panics { done } => {
+                if done {
+                    self.effects(requests, until);
+                }
+                // Without a word from the panic hook.
+                resume_unwind(Box::new("the store panics"));
+            }
+            Fault::TooFew => {
+                let mut answers = self.effects(requests, until);
+                // A single call has a single answer.
+                let most = answers.len().saturating_sub(1).max(1);
+                answers.truncate(most);
+                answers
             }
         };
         sleep(way_back).await;
-        self.world.gate(self.process).await;
-        answer
+        drop(trouble);
+        world.gate(self.process).await;
+        answers
+    }
+
+    async fn send_one<E: Effect>(&self, request: &E) -> Result<E::Answer, StoreError> {
+        self.send(std::slice::from_ref(request)).await.pop().unwrap_or_else(|| Err(broken()))
+    }
+
+    fn effects<E: Effect>(&self, requests: &[E], until: Duration) -> Vec<Result<E::Answer, StoreError>> {
+        requests.iter().map(|request| self.effect(request, until)).collect()
+    }
+
+    /// One request of a call, which may fail alone.
+    fn effect<E: Effect>(&self, request: &E, until: Duration) -> Result<E::Answer, StoreError> {
+        let world = &self.world;
+        if request.is_after_delete(world, until.saturating_sub(self.limits.call)) {
+            return Err(broken());
+        }
+        let now = world.now();
+        let single = {
+            let state = &mut *world.state();
+            let single = state.weather.next_single(now, until.saturating_sub(now), &mut state.random);
+            if request.id().as_str() == QUIET { Single::None } else { single }
+        };
+        if single != Single::None {
+            world.trace(format_args!("p{} {} of {}: {single:?}", self.process, E::NAME, request.id()));
+            world.trouble(self.process);
+        }
+        match single {
+            Single::None => request.take(world, self.process),
+            Single::Busy => Err(StoreError::new(StoreErrorKind::Busy, "the row is locked")),
+            Single::Fails => Err(broken()),
+            Single::ReplyLost => request.take(world, self.process).and(Err(broken())),
+            Single::Late(by) => {
+                self.later(request, by);
+                Err(broken())
+            }
+        }
+    }
+
+    /// The statement goes on in the server, whatever becomes of its connection.
+    fn later<E: Effect>(&self, request: &E, after: Duration) {
+        if request.is_after_delete(&self.world, self.world.now().saturating_sub(Duration::from_millis(2))) {
+            return;
+        }
+        let (store, request) = (self.clone(), request.clone());
+        drop(tokio::spawn(async move {
+            sleep(after).await;
+            if !store.world.state().over {
+                store.world.trace(format_args!("p{} late {} of {}", store.process, E::NAME, request.id()));
+                let _ = request.take(&store.world, store.process);
+            }
+        }));
+    }
+
+    /// A request that was answered is delivered once more.
+    fn again<E: Effect>(&self, request: &E, answer: E::Answer, after: Duration) {
+        let (store, request) = (self.clone(), request.clone());
+        drop(tokio::spawn(async move {
+            sleep(after).await;
+            let world = &store.world;
+            if !world.state().over && request.may_repeat(&answer, world) {
+                world.trace(format_args!("p{} {} of {} once more", store.process, E::NAME, request.id()));
+                let _ = request.take(world, store.process);
+            }
+        }));
     }
 }
 
 #[async_trait]
 impl LockStore for ProcessStore {
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
-        self.world.check_line(self.process, request);
-        let operation = operation_of(request);
-        let now = self.world.now();
-        self.world.state().asking.extend(operation.map(|operation| (operation, now)));
-        let answer = self.suffer("insert", || self.world.insert(self.process, request)).await;
-        // A question that took long has lost its operation its place.
-        if self.world.now() - now < Duration::from_secs(1) {
-            operation.and_then(|operation| self.world.state().asking.remove(&operation));
+        self.insert_many(std::slice::from_ref(request)).await.pop().unwrap_or_else(|| Err(broken()))
+    }
+
+    async fn insert_many(&self, requests: &[InsertRequest]) -> Vec<Result<Inserted, StoreError>> {
+        let (now, sent) = (self.world.now(), self.world.next_event());
+        for request in requests {
+            self.world.check_line(self.process, request);
+            let state = &mut *self.world.state();
+            let Some(operation) = operation_of(request) else { continue };
+            state.asked_by.entry(request.owner).or_insert(operation);
+            let waiter = state.waiters.iter_mut().find(|waiter| waiter.operation == operation);
+            let since = waiter.map_or(now, |waiter| waiter.asks(now));
+            state.asking.entry(operation).or_insert(since);
         }
-        answer
+        let answers = self.send(requests).await;
+        let now = self.world.now();
+        let state = &mut *self.world.state();
+        for (request, answer) in requests.iter().zip(&answers) {
+            // A question that took long has lost its operation its place.
+            if let Some(operation) = operation_of(request)
+                && state.asking.get(&operation).is_some_and(|since| now - *since < Duration::from_secs(1))
+            {
+                state.asking.remove(&operation);
+            }
+            if let Ok(Inserted::Held(_)) = answer {
+                let last = state.refusals.entry((self.process, request.lock_id.as_str().to_owned())).or_default();
+                *last = sent.max(*last);
+            }
+        }
+        answers
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
-        self.suffer("delete", || self.world.delete(self.process, request)).await
+        self.send_one(request).await
+    }
+
+    async fn delete_many(&self, requests: &[DeleteRequest]) -> Vec<Result<Deleted, StoreError>> {
+        self.send(requests).await
     }
 
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
-        self.suffer("renew", || self.world.renew(self.process, request)).await
+        self.send_one(request).await
     }
 
     async fn renew_many(&self, requests: &[RenewRequest]) -> Vec<Result<Renewed, StoreError>> {
-        let renew_all = || requests.iter().map(|request| Ok(self.world.renew(self.process, request))).collect();
-        self.suffer("renew_many", renew_all).await.unwrap_or_else(|error| error.for_all(requests.len()))
+        self.send(requests).await
     }
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
-        self.world.store_now();
-        self.world.memory.purge_expired(older_than).await
+        let now = self.world.store_now();
+        let purged = self.world.memory.purge_expired(older_than).await;
+        self.world.state().ledger.purged(now);
+        purged
     }
 
     async fn find(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
-        self.suffer("find", || self.world.find(id)).await
+        self.send_one(id).await
     }
 
     async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
@@ -156,67 +247,9 @@ impl LockStore for ProcessStore {
         }
         Ok(())
     }
-}
 
-/// What the store does once a request has reached it.
-impl World {
-    fn insert(&self, process: usize, request: &InsertRequest) -> Inserted {
-        let now = self.store_now();
-        let id = request.lock_id.as_str();
-        let answer = at_once(self.memory.insert_if_absent(request)).unwrap();
-        match &answer {
-            Inserted::Granted(lease) => {
-                self.trace(format_args!("p{process} {id} granted to {}, fence {}", request.holder, lease.fence));
-                let noted = {
-                    let state = &mut *self.state();
-                    // Whoever is granted the lock no longer waits.
-                    state.waiters.retain(|waiter| Some(waiter.operation) != operation_of(request));
-                    state.ledger.granted(id, request.owner, *lease, now)
-                };
-                match noted {
-                    Ok(()) => self.check_nobody_else_believes(id, request.owner),
-                    Err(what) => self.violated(format_args!("{what}")),
-                }
-            }
-            Inserted::Held(holder) => {
-                self.trace(format_args!("p{process} {id} refused to {}, held by {holder}", request.holder));
-            }
-            other => self.trace(format_args!("p{process} {id} refused to {}: {other:?}", request.holder)),
-        }
-        answer
-    }
-
-    fn renew(&self, process: usize, request: &RenewRequest) -> Renewed {
-        let now = self.store_now();
-        let id = request.lock_id.as_str();
-        let answer = at_once(self.memory.renew(request)).unwrap();
-        self.trace(format_args!("p{process} {id} renew for {}: {answer:?}", request.ttl));
-        let noted = self.state().ledger.renewed(id, request.owner, &answer, now);
-        if let Err(what) = noted {
-            self.violated(format_args!("{what}"));
-        }
-        answer
-    }
-
-    pub(crate) fn delete(&self, process: usize, request: &DeleteRequest) -> Deleted {
-        self.store_now();
-        let id = request.lock_id.as_str();
-        let answer = at_once(self.memory.delete(request)).unwrap();
-        self.trace(format_args!("p{process} {id} delete: {answer:?}"));
-        if answer == Deleted::Released {
-            let ledger = &mut self.state().ledger;
-            match request.by {
-                DeleteBy::Owner(_) => ledger.released(id),
-                DeleteBy::Fence(_) => ledger.forced(id),
-                by => unreachable!("nothing deletes by {by:?}"),
-            }
-        }
-        answer
-    }
-
-    pub(crate) fn find(&self, id: &LockId) -> Option<LockRow> {
-        self.store_now();
-        at_once(self.memory.find(id)).unwrap()
+    fn limits(&self) -> Limits {
+        self.limits
     }
 }
 
@@ -227,13 +260,5 @@ fn broken() -> StoreError {
 async fn sleep(time: Duration) {
     if !time.is_zero() {
         tokio::time::sleep(time).await;
-    }
-}
-
-/// The memory store answers without waiting.
-fn at_once<T>(answer: impl Future<Output = T>) -> T {
-    match pin!(answer).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answer) => answer,
-        Poll::Pending => unreachable!("the memory store waits for nothing"),
     }
 }

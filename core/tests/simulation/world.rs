@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Arguments;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -33,11 +33,19 @@ pub(crate) struct State {
     /// Since when questions are under way, by operation.
     pub(crate) asking: BTreeMap<u64, Duration>,
     pub(crate) guards: Vec<Held>,
+    /// The last event at which a question was sent that was answered "held", by process and id.
+    pub(crate) refusals: HashMap<(usize, String), u64>,
+    /// The operation of each owner that asked, and when the first delete of an owner has arrived.
+    pub(crate) asked_by: HashMap<OwnerToken, u64>,
+    pub(crate) deleted: HashMap<OwnerToken, Duration>,
+    /// The operations that have asked for a longer lease and do not know whether they have it.
+    pub(crate) perhaps_longer: HashSet<u64>,
     /// The run is over: what is dropped now has no effects.
     pub(crate) over: bool,
     /// Up to when the store's clock has followed the run's.
     followed: Duration,
     operations: u64,
+    events: u64,
     violation: Option<String>,
     trace: Option<Vec<String>>,
 }
@@ -47,6 +55,8 @@ pub(crate) struct Process {
     pub(crate) paused_until: Duration,
     /// When something last went wrong between this process and the store.
     pub(crate) trouble_at: Duration,
+    /// How many calls are under way with which something is wrong.
+    pub(crate) troubled: usize,
 }
 
 #[derive(Debug)]
@@ -55,6 +65,16 @@ pub(crate) struct Waiter {
     pub(crate) process: usize,
     pub(crate) id: String,
     pub(crate) gives_up: Option<Duration>,
+    pub(crate) since: Duration,
+    /// Whether a question in its name has reached the store.
+    pub(crate) has_asked: bool,
+}
+
+impl Waiter {
+    /// Since when its question is under way that reaches the store now: the first counts from the beginning.
+    pub(crate) fn asks(&mut self, now: Duration) -> Duration {
+        if std::mem::replace(&mut self.has_asked, true) { now } else { self.since }
+    }
 }
 
 /// A guard in somebody's hands.
@@ -85,6 +105,11 @@ impl World {
                 waiters: Vec::new(),
                 asking: BTreeMap::new(),
                 guards: Vec::new(),
+                refusals: HashMap::new(),
+                asked_by: HashMap::new(),
+                deleted: HashMap::new(),
+                perhaps_longer: HashSet::new(),
+                events: 0,
                 over: false,
                 followed: Duration::ZERO,
                 operations: 0,
@@ -116,10 +141,24 @@ impl World {
         self.store_clock.store_time()
     }
 
+    /// The operation that has the lock.
+    pub(crate) fn holder(&self, id: &str) -> Option<u64> {
+        let now = self.store_now();
+        let state = self.state();
+        state.ledger.owner(id, now).and_then(|owner| state.asked_by.get(&owner).copied())
+    }
+
     pub(crate) fn next_operation(&self) -> u64 {
         let mut state = self.state();
         state.operations += 1;
         state.operations
+    }
+
+    /// A number for what happens now: later events have greater ones, also at the same time.
+    pub(crate) fn next_event(&self) -> u64 {
+        let mut state = self.state();
+        state.events += 1;
+        state.events
     }
 
     pub(crate) fn trace(&self, event: Arguments<'_>) {
@@ -149,10 +188,25 @@ impl World {
     }
 
     pub(crate) fn trouble(&self, process: usize) {
-        let now = self.now();
+        self.trouble_until(process, self.now());
+    }
+
+    /// There is trouble from now on until the returned value is dropped.
+    pub(crate) fn begin_trouble(self: &Arc<Self>, process: usize) -> Trouble {
+        self.state().processes[process].troubled += 1;
+        Trouble { world: Arc::clone(self), process }
+    }
+
+    /// When something was last wrong between this process and the store, which may be now.
+    pub(crate) fn last_trouble(&self, process: usize) -> Duration {
+        let process = &self.state().processes[process];
+        if process.troubled > 0 { self.now() } else { process.trouble_at }
+    }
+
+    pub(crate) fn trouble_until(&self, process: usize, until: Duration) {
         let mut state = self.state();
         let trouble_at = &mut state.processes[process].trouble_at;
-        *trouble_at = now.max(*trouble_at);
+        *trouble_at = until.max(*trouble_at);
     }
 
     pub(crate) fn paused_until(&self, process: usize) -> Option<Duration> {
@@ -165,5 +219,18 @@ impl World {
         while let Some(until) = self.paused_until(process) {
             tokio::time::sleep_until(self.start + until).await;
         }
+    }
+}
+
+/// A call with which something is wrong.
+pub(crate) struct Trouble {
+    world: Arc<World>,
+    process: usize,
+}
+
+impl Drop for Trouble {
+    fn drop(&mut self) {
+        self.world.state().processes[self.process].troubled -= 1;
+        self.world.trouble(self.process);
     }
 }
