@@ -203,7 +203,7 @@ async fn a_locked_row_loses_no_unrelated_lease() {
             guards.iter().filter(|guard| !guard.is_valid()).map(|guard| guard.lock_id().as_str()).collect();
         assert_eq!(lost, [LOCKED]);
         drop(locked);
-        guards.remove(7);
+        drop(guards.remove(7));
         for guard in guards {
             guard.release().await.unwrap();
         }
