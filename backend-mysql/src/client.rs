@@ -3,6 +3,7 @@ use std::time::Duration;
 use db_mutex_core::{StoreError, StoreErrorKind};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Params, Pool, Row};
+use tokio::runtime::Handle;
 
 use crate::error::{Failure, failure_of, store_error};
 use crate::session::Session;
@@ -119,11 +120,19 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// The driver panics where there is no tokio runtime.
+pub(crate) fn in_a_runtime() -> Result<(), StoreError> {
+    let message = "the store was called outside of a tokio runtime; call it inside of one";
+    let config = |error| StoreError::new(StoreErrorKind::Config, message).with_source(error);
+    Handle::try_current().map(drop).map_err(config)
+}
+
 /// Bounds what is sent to the server.
 pub(crate) async fn within<T>(
     limit: Duration,
     sending: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
+    in_a_runtime()?;
     tokio::time::timeout(limit, sending).await.unwrap_or_else(|_| {
         let message = format!("the database server did not answer within {limit:?}");
         Err(StoreError::new(StoreErrorKind::Unavailable, message))

@@ -7,7 +7,7 @@ use db_mutex_core::store::{
 };
 
 use crate::MySqlStore;
-use crate::client::within;
+use crate::client::{in_a_runtime, within};
 use crate::operations::Operations;
 
 #[async_trait]
@@ -90,7 +90,10 @@ impl MySqlStore {
         Working: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         let working = work(self.operations.clone());
-        let Some(home) = &self.home else { return working.await };
+        let Some(home) = &self.home else {
+            in_a_runtime()?;
+            return working.await;
+        };
         home.spawn(working).await.unwrap_or_else(|error| {
             let message = "the runtime that the pool was made in has ended";
             Err(StoreError::new(StoreErrorKind::Unavailable, message).with_source(error))

@@ -90,7 +90,10 @@ impl Session {
 
     /// Runs a statement in the runtime that the connections belong to.
     async fn run_there(&self, sql: &str, values: Vec<Value>, repeat_conflicts: bool) -> Result<Answer, StoreError> {
-        let Some(home) = &self.home else { return self.run_here(sql, &values, repeat_conflicts).await };
+        let Some(home) = &self.home else {
+            in_a_runtime()?;
+            return self.run_here(sql, &values, repeat_conflicts).await;
+        };
         let (session, sql) = (self.clone(), sql.to_owned());
         let task = home.spawn(async move { session.run_here(&sql, &values, repeat_conflicts).await });
         task.await.unwrap_or_else(|error| {
@@ -101,6 +104,7 @@ impl Session {
 
     /// A connection for something else than a statement, after a few attempts.
     pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
+        in_a_runtime()?;
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -190,6 +194,12 @@ impl Session {
         let statement = connection.prepare_typed_cached(sql, &types).await?;
         connection.query(&statement, &parameters).await
     }
+}
+
+/// The driver panics where there is no tokio runtime.
+fn in_a_runtime() -> Result<(), StoreError> {
+    let what = "the store was called outside of a tokio runtime; call it inside of one";
+    Handle::try_current().map(drop).map_err(|error| StoreError::new(Kind::Config, what).with_source(error))
 }
 
 /// The error of a request whose first attempt may have been done, and which then failed.

@@ -51,7 +51,7 @@ pub use crate::values::{Fence, HolderName, Invalid, LockId, LostReason, OwnerTok
 
 /// What operators look at: the rows of locks.
 pub mod admin {
-    pub use crate::store::{ListFilter, LockRow, LockState, StoreTime};
+    pub use crate::store::{Lease, ListFilter, LockRow, LockState, StoreTime};
 }
 
 // For the modules of this crate.

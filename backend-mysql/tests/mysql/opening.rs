@@ -186,3 +186,14 @@ async fn the_longest_name_of_a_table_has_room() {
         assert!(store.find(&id("job")).await.unwrap().is_none());
     }
 }
+
+/// Drivers panic there.
+#[test]
+fn connecting_outside_of_a_runtime_is_an_error() {
+    let mut connecting = Box::pin(MySqlStore::connect("mysql://someone@127.0.0.1:1/nowhere"));
+    let polled = connecting.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    match polled {
+        std::task::Poll::Ready(Err(error)) => assert!(error.to_string().contains("runtime"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}

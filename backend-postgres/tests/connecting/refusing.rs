@@ -147,3 +147,14 @@ async fn a_database_that_cannot_keep_every_id_is_refused() {
     administrator.batch_execute(&format!("DROP DATABASE {database} WITH (FORCE)")).await.unwrap();
     assert_says(outcome, Kind::Config, &["encoding", "UTF8"]);
 }
+
+/// Drivers panic there.
+#[test]
+fn connecting_outside_of_a_runtime_is_an_error() {
+    let mut connecting = Box::pin(PostgresStore::connect("postgres://someone@127.0.0.1:1/nowhere"));
+    let polled = connecting.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    match polled {
+        std::task::Poll::Ready(Err(error)) => assert!(error.to_string().contains("runtime"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
