@@ -263,3 +263,27 @@ async fn a_store_of_one_call_at_a_time_keeps_its_leases() {
     all_are_held(&guards);
     assert!(store.find(guards[0].lock_id()).await.unwrap().unwrap().is_taken());
 }
+
+/// A store with the six methods only, whose calls take five milliseconds: 32 tasks do not wait for one another.
+#[tokio::test(start_paused = true)]
+async fn a_store_of_single_calls_is_as_fast_as_its_calls() {
+    let mut store = Troubled::new(Duration::from_millis(5), |_, _| Trouble::None);
+    store.limits = db_mutex_core::store::Limits::new();
+    let mutex = store.builder().build().unwrap();
+    let begun = Instant::now();
+    let tasks: Vec<_> = (0..32)
+        .map(|task| {
+            let lock = mutex.lock(format!("job {task}"));
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    lock.acquire().await.unwrap().release().await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    // A hundred pairs of two calls.
+    assert!(begun.elapsed() <= Duration::from_millis(1_100), "{:?}", begun.elapsed());
+}
