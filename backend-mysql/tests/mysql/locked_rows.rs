@@ -194,11 +194,11 @@ async fn a_locked_row_loses_no_unrelated_lease() {
         let mutex = database.mutex().await;
         let mut guards = Vec::new();
         for number in 0..20 {
-            let lock = mutex.lock(format!("job {number:02}")).ttl(Duration::from_secs(4)).keep_alive(true);
+            let lock = mutex.lock(format!("job {number:02}")).ttl(Duration::from_secs(9)).keep_alive(true);
             guards.push(lock.acquire().await.unwrap());
         }
         let locked = lock(&database, "FOR UPDATE").await;
-        tokio::time::sleep(Duration::from_secs(8)).await;
+        tokio::time::sleep(Duration::from_secs(12)).await;
         let lost: Vec<_> =
             guards.iter().filter(|guard| !guard.is_valid()).map(|guard| guard.lock_id().as_str()).collect();
         assert_eq!(lost, [LOCKED]);

@@ -64,7 +64,7 @@ async fn a_short_lock_loses_no_long_lease() {
 async fn a_verified_transaction_loses_no_unrelated_lease() {
     let store = store("unrelated").await;
     let mutex = DbMutex::new(store.clone()).unwrap();
-    let guards = keep(&mutex, "job", 20, 4 * SECOND).await;
+    let guards = keep(&mutex, "job", 20, 9 * SECOND).await;
     let mut client = administrator().await;
     let transaction = client
         .build_transaction()
@@ -73,7 +73,7 @@ async fn a_verified_transaction_loses_no_unrelated_lease() {
         .await
         .unwrap();
     store.verify_in(&transaction, &guards[0]).await.unwrap();
-    sleep(8 * SECOND).await;
+    sleep(12 * SECOND).await;
     all_are_held(&guards[1..]);
     transaction.rollback().await.unwrap();
     for guard in guards.into_iter().skip(1) {

@@ -20,11 +20,11 @@ fn mutex(store: &MemoryStore, ttl: Duration) -> DbMutex {
 #[test]
 fn code_that_blocks_its_runtime_keeps_its_lock() {
     let store = MemoryStore::new();
-    let mutex = mutex(&store, SECOND);
+    let mutex = mutex(&store, 3 * SECOND);
     runtime().block_on(async {
         let guard = mutex.lock("job").acquire().await.unwrap();
         let token = guard.cancel_token();
-        thread::sleep(3 * SECOND);
+        thread::sleep(9 * SECOND);
         assert!(guard.is_valid() && !token.is_cancelled(), "{:?}", guard.lost_reason());
         guard.release().await.unwrap();
     });
@@ -33,11 +33,11 @@ fn code_that_blocks_its_runtime_keeps_its_lock() {
 #[test]
 fn a_lease_outlives_the_runtime_in_which_it_was_acquired() {
     let store = MemoryStore::new();
-    let mutex = mutex(&store, SECOND);
+    let mutex = mutex(&store, 3 * SECOND);
     let first = runtime();
     let guard = first.block_on(mutex.lock("job").acquire()).unwrap();
     drop(first);
-    thread::sleep(3 * SECOND);
+    thread::sleep(9 * SECOND);
     assert!(guard.is_valid(), "{:?}", guard.lost_reason());
     // Another runtime releases it.
     runtime().block_on(guard.release()).unwrap();
