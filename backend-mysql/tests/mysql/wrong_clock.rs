@@ -67,7 +67,7 @@ async fn a_run_while_the_clock_was_ahead_leaves_the_lock_free(server: &OwnServer
 
 async fn a_crashed_holder_blocks_for_its_longest_ttl(server: &OwnServer) {
     let store = Database::new(server.url()).store().await;
-    let (short, long) = (Duration::from_secs(1), Duration::from_secs(3));
+    let (short, long) = (Duration::from_secs(5), Duration::from_secs(10));
     server.set_clock("+10y");
     let crashed = request("job", short);
     let lease = granted(store.insert_if_absent(&crashed).await.unwrap());

@@ -53,7 +53,7 @@ fn years(row: &LockRow) -> u64 {
 async fn a_holder_that_crashed_while_the_clock_was_ahead_blocks_for_its_longest_ttl() {
     let server = OwnServer::start_with_clock();
     let store = builder("crashed").connect(server.url()).await.unwrap();
-    let (short, long) = (Duration::from_secs(1), Duration::from_secs(3));
+    let (short, long) = (Duration::from_secs(5), Duration::from_secs(10));
     server.set_clock("+10y");
     let (crashed, lease) = grant(&store, "job", short).await;
     assert!(matches!(store.renew(&renewal("job", crashed, long)).await.unwrap(), Renewed::Renewed(_)));
