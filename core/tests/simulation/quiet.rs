@@ -80,7 +80,7 @@ fn check_error(world: &World, error: Option<Error>) {
     let Some(Error::Store { source, .. }) = error else { return };
     let message = source.to_string();
     world.trace(format_args!("a request for {QUIET} failed: {message}"));
-    if !["did not answer within", "have not returned in time", "came too late"]
+    if !["did not answer within", "did not answer in time", "have not returned in time", "came too late"]
         .iter()
         .any(|late| message.contains(late))
     {
