@@ -8,7 +8,7 @@
 //! | `send` | sending requests so that none waits for a row, and each gets its own answer |
 //! | `row` | reading rows |
 //! | `verify` | proving the lock inside the user's own transaction |
-//! | `session` | sending a statement: in a task, bounded, repeated where that is safe |
+//! | `session` | sending a statement: bounded, repeated where that is safe |
 //! | `connector` | how a connection of our own is opened |
 //! | `pool` | those that statements are sent on, and what they are set to |
 //! | `listener` | the one that learns of releases in other processes |
