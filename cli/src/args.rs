@@ -77,6 +77,12 @@ pub(crate) struct RunArgs {
     /// When the lock is lost: how long the command has between SIGTERM and SIGKILL [default: 10s, or a third of the ttl]
     #[arg(long, value_name = "DUR", value_parser = parse_duration, allow_hyphen_values = true)]
     pub(crate) kill_after: Option<Duration>,
+    /// What to do with processes that the command leaves behind: release the lock under them, wait for them, or end them
+    #[arg(long, value_name = "leave|wait|end", default_value = "leave")]
+    pub(crate) descendants: Descendants,
+    /// How long to go on trying to release the lock when the command has ended
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "30s", allow_hyphen_values = true)]
+    pub(crate) release_timeout: Duration,
     /// What others read about this run
     #[arg(long, value_name = "TEXT")]
     pub(crate) label: Option<String>,
@@ -94,6 +100,16 @@ pub(crate) enum OnHeld {
     Fail,
     /// Exit with 0
     Skip,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Descendants {
+    /// Release the lock when the command ends
+    Leave,
+    /// Wait until they have ended too
+    Wait,
+    /// End them
+    End,
 }
 
 #[derive(Debug, Args)]

@@ -6,28 +6,27 @@
 //! | `exit` | the exit codes |
 //! | `database` | which database |
 //! | `run` | `db-mutex run`: from the lock to the exit code |
-//! | `child` | a command in a process group of its own: found, started, signalled, reaped |
-//! | `keeper` | the two helpers that see to it that no child outlives a killed `db-mutex` |
-//! | `terminal` | handing the terminal to the child and back |
+//! | `program` | which command |
+//! | `keeper` | a process that is the command's parent, and ends it when the lease is over |
 //! | `signals` | the signals that are passed on |
 //! | `inspect` | `list`, `show`, `release`, `purge`, `migrate` |
 //! | `print` | times and tables for people, JSON for machines |
 
 mod args;
-mod child;
 mod database;
 mod exit;
 mod inspect;
 mod keeper;
 mod print;
+mod program;
 mod run;
 mod signals;
-mod terminal;
 
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::args::{Cli, Command};
 use crate::exit::{FAILED, Failure, USAGE};
@@ -48,15 +47,18 @@ fn main() -> ExitCode {
     }))
 }
 
-/// One thread: a child that is to die with its parent dies with the *thread* that started it.
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(FAILED, format!("cannot start: {error}")))
+}
+
 fn execute(cli: &Cli) -> Result<u8, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(FAILED, format!("cannot start: {error}")))?;
-    runtime.block_on(async {
+    if let Command::Run(args) = &cli.command {
+        return run::run(cli, args);
+    }
+    runtime()?.block_on(async {
         match &cli.command {
-            Command::Run(args) => run::run(cli, args).await,
+            Command::Run(args) => run::run(cli, args),
             Command::List(args) => inspect::list(cli, args).await,
             Command::Show(args) => inspect::show(cli, args).await,
             Command::Release(args) => inspect::release(cli, args).await,

@@ -1,44 +1,67 @@
+use std::env;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use db_mutex::store::StoreTime;
 use db_mutex::{DbMutex, Error, Guard, HolderName, Lock, LostReason, Ttl, WaitLimit};
-use nix::sys::signal::Signal;
-use tokio::time::{Instant, sleep_until};
+use nix::unistd::getpgrp;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::args::{Cli, OnHeld, RunArgs};
-use crate::child::{Child, Program};
 use crate::database::{Purpose, mutex};
 use crate::exit::{FAILED, Failure, LOST, USAGE, by_signal};
+use crate::keeper::{BootTime, Deadline, Keeper, Order, Plan, Report, Status, Witness};
 use crate::print;
-use crate::signals::Signals;
+use crate::program::Program;
+use crate::signals::{Blocked, Signals, die_of};
 
 /// How long a store may take to settle what was left unfinished, before the process exits all the same.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// `db-mutex run`: takes the lock, runs the command, releases the lock once the command has been reaped.
-pub(crate) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
-    let mut signals =
-        Signals::listen().map_err(|error| Failure::new(FAILED, format!("cannot catch signals: {error}")))?;
+/// When a witness is started, which short commands need not pay for.
+const WITNESS_AFTER: Duration = Duration::from_millis(100);
+
+/// `db-mutex run`: takes the lock, runs the command, releases the lock once the command has ended.
+pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
+    // Before any thread starts, so that no other gets a signal.
+    let blocked = Blocked::all().map_err(|error| Failure::new(FAILED, format!("cannot block signals: {error}")))?;
+    let runtime = crate::runtime()?;
+    match runtime.block_on(async {
+        let mut signals =
+            blocked.listen().map_err(|error| Failure::new(FAILED, format!("cannot receive signals: {error}")))?;
+        locked(cli, args, blocked.before, &mut signals).await
+    })? {
+        Status::Exited(code) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
+        Status::Signaled(signal) => {
+            die_of(signal);
+            Ok(by_signal(signal))
+        }
+    }
+}
+
+async fn locked(cli: &Cli, args: &RunArgs, blocked: Vec<i32>, signals: &mut Signals) -> Result<Status, Failure> {
     let program = Program::find(args)?;
     check_text(args)?;
     let mutex = tokio::select! {
         mutex = mutex(cli, Purpose::Lock) => mutex?,
-        signal = signals.next_to_pass_on() => return Ok(by_signal(signal as i32)),
+        signal = signals.next_that_ends() => return Ok(Status::Signaled(signal)),
     };
-    let notice = Notice::of(args, args.ttl.unwrap_or(mutex.ttl()))?;
+    let ttl = args.ttl.unwrap_or(mutex.ttl());
+    let notice = Notice::of(args, ttl)?;
     let lock = lock_of(&mutex, args);
 
     let acquired = tokio::select! {
         acquired = acquire(&lock, args) => acquired,
-        signal = signals.next_to_pass_on() => {
+        signal = signals.next_that_ends() => {
             settle(&mutex).await;
-            return Ok(by_signal(signal as i32));
+            return Ok(Status::Signaled(signal));
         }
     };
     let guard = match acquired {
         Ok(guard) => guard,
-        Err(Error::Held { .. }) if args.on_held == OnHeld::Skip => return Ok(0),
+        Err(Error::Held { .. }) if args.on_held == OnHeld::Skip => return Ok(Status::Exited(0)),
         Err(error) => {
             settle(&mutex).await;
             let held = error.is_held();
@@ -47,30 +70,54 @@ pub(crate) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
         }
     };
 
-    let mut child = match Child::start(&program, &environment(&guard)) {
-        Ok(child) => child,
-        Err(failure) => {
-            release(guard).await?;
-            return Err(failure);
-        }
+    let watch = Watch { guard: &guard, notice, ttl };
+    let mut environment: Vec<(OsString, OsString)> = env::vars_os().collect();
+    let additions = environment_of(&guard);
+    environment.retain(|(name, _)| additions.iter().all(|(added, _)| name != added));
+    environment.extend(additions.iter().map(|(name, value)| (name.into(), value.into())));
+    let plan = Plan {
+        file: program.file,
+        arguments: program.arguments,
+        environment,
+        group: group_of_terminal(),
+        blocked,
+        descendants: args.descendants,
+        grace: notice.0,
+        deadline: watch.deadline(),
     };
-    let end = attend(&mut child, &guard, &mut signals, notice).await;
-    child.finish();
+    let in_terminal = plan.group.is_some();
+    let mark = format!("DB_MUTEX_OWNER={}", guard.owner_token().to_hex());
+    let outcome = match Keeper::start(plan, mark) {
+        Ok(keeper) => watch.attend(keeper, signals, in_terminal).await,
+        Err(error) => Outcome::NotStarted(error.to_string()),
+    };
     let lost = |what: String| Failure::new(LOST, format!("the lock `{}` was lost: {what}", args.name));
-    match end {
-        End::ByItself(code) => match release(guard).await {
-            Ok(()) => Ok(code),
-            Err(failure) if failure.code == LOST => {
-                Err(lost(format!("somebody took it while the command ran, which ended with {code}")))
+    match outcome {
+        Outcome::ByItself { status, left } => {
+            if !left.is_empty() {
+                print::note(&format!(
+                    "the command has ended, but {} still runs; the lock is released all the same (see --descendants)",
+                    left.join(", ")
+                ));
             }
-            // The work is done; the lock ends with its ttl.
-            Err(failure) => {
-                print::note(&format!("the command ended with {code}, but {}", failure.message));
-                Ok(code)
+            match release(&mutex, guard, args.release_timeout, signals).await {
+                Released::Yes => Ok(status),
+                Released::Lost => {
+                    Err(lost(format!("another process took it while the command ran, which {}", in_words(status))))
+                }
+                // The work is done, and its exit code stays.
+                Released::NotYet(why) => {
+                    print::note(&format!("the command {}, but {why}", in_words(status)));
+                    Ok(status)
+                }
             }
-        },
-        End::ByUs(reason) => {
-            let _ = release(guard).await;
+        }
+        Outcome::Ended { left } => {
+            if !left.is_empty() {
+                print::note(&format!("{} could not be ended; is it another user's?", left.join(", ")));
+            }
+            let reason = guard.lost_reason();
+            release(&mutex, guard, SETTLE, signals).await;
             Err(lost(match reason {
                 Some(reason @ (LostReason::TakenOver | LostReason::ReleasedByForce | LostReason::StoreUnreachable)) => {
                     format!("{reason}, and the command was ended")
@@ -78,6 +125,22 @@ pub(crate) async fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
                 _ if args.no_renew => "its ttl was over, and the command was ended; give a longer --ttl".into(),
                 _ => "its lease could not be renewed, and the command was ended".into(),
             }))
+        }
+        Outcome::TooLate => {
+            release(&mutex, guard, SETTLE, signals).await;
+            Err(lost("its lease was over before the command could be started".into()))
+        }
+        Outcome::NotStarted(why) => {
+            release(&mutex, guard, args.release_timeout, signals).await;
+            Err(Failure::new(FAILED, format!("cannot start the command: {why}")))
+        }
+        Outcome::KeeperGone => {
+            let is_lost = !guard.is_valid();
+            release(&mutex, guard, args.release_timeout, signals).await;
+            if is_lost {
+                return Err(lost("db-mutex was stopped past its lease, and the command was ended".into()));
+            }
+            Err(Failure::new(FAILED, "the process that keeps the command was killed, and the command was ended"))
         }
     }
 }
@@ -119,8 +182,42 @@ async fn acquire(lock: &Lock, args: &RunArgs) -> Result<Guard, Error> {
     lock.acquire().await
 }
 
-async fn release(guard: Guard) -> Result<(), Failure> {
-    Ok(guard.release().await?)
+/// How a release went.
+enum Released {
+    Yes,
+    /// The lease had ended before.
+    Lost,
+    /// And why.
+    NotYet(String),
+}
+
+/// Releases the lock; tries again until that is done, the lease is over, `limit` has passed or a signal comes.
+async fn release(mutex: &DbMutex, guard: Guard, limit: Duration, signals: &mut Signals) -> Released {
+    let (lock_id, until) = (guard.lock_id().clone(), guard.lease().expires_at);
+    let give_up = Instant::now() + limit;
+    let done = async {
+        let failed = match timeout_at(give_up, guard.release()).await {
+            Ok(Ok(())) => return Released::Yes,
+            Ok(Err(error)) if error.is_lost() => return Released::Lost,
+            Ok(Err(error)) => Failure::from(error).message,
+            Err(_) => format!("the lock `{lock_id}` could not be released within {}", print::span(limit)),
+        };
+        let left = give_up.saturating_duration_since(Instant::now());
+        if mutex.shutdown(left).await.is_empty() { Released::Yes } else { Released::NotYet(failed) }
+    };
+    let released = tokio::select! {
+        released = done => released,
+        _ = signals.next_that_ends() => Released::NotYet(format!("the release of the lock `{lock_id}` was interrupted")),
+    };
+    match released {
+        Released::NotYet(why) if until.is_never() => {
+            Released::NotYet(format!("{why}; it stays held until `db-mutex release {lock_id} --force`"))
+        }
+        Released::NotYet(why) => {
+            Released::NotYet(format!("{why}; it stays held until {} at the latest", print::timestamp(until)))
+        }
+        released => released,
+    }
 }
 
 /// Waits until what was dropped half done is released in the store: the process must not end before.
@@ -130,7 +227,14 @@ async fn settle(mutex: &DbMutex) {
     }
 }
 
-fn environment(guard: &Guard) -> [(&'static str, String); 4] {
+fn in_words(status: Status) -> String {
+    match status {
+        Status::Exited(code) => format!("ended with {code}"),
+        Status::Signaled(signal) => format!("was ended by signal {signal}"),
+    }
+}
+
+fn environment_of(guard: &Guard) -> [(&'static str, String); 4] {
     let expires_at = match guard.lease().expires_at {
         StoreTime::NEVER => "never".into(),
         expires_at => print::timestamp(expires_at),
@@ -143,14 +247,23 @@ fn environment(guard: &Guard) -> [(&'static str, String); 4] {
     ]
 }
 
+/// The process group that the shell has made for this job, where there is a terminal: its keys reach the command there, and
+/// it may read. Without a terminal the command has a group of its own.
+fn group_of_terminal() -> Option<i32> {
+    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
+    terminal.is_ok().then(|| getpgrp().as_raw())
+}
+
 /// How long before the end of the lease a command is asked to end.
 #[derive(Debug, Clone, Copy)]
 struct Notice(Duration);
 
 impl Notice {
     fn of(args: &RunArgs, ttl: Ttl) -> Result<Self, Failure> {
-        let Some(lease) = ttl.duration() else { return Ok(Self(Duration::ZERO)) };
-        let longest = lease / 4 * 3;
+        let default = Duration::from_secs(10);
+        let Some(lease) = ttl.duration() else { return Ok(Self(args.kill_after.unwrap_or(default))) };
+        // A lease that is renewed is renewed when a third of it is over, and that may take a while.
+        let longest = if args.no_renew { lease / 4 * 3 } else { lease / 2 };
         match args.kill_after {
             Some(kill_after) if kill_after > longest => {
                 let message = format!(
@@ -162,81 +275,107 @@ impl Notice {
                 Err(Failure::new(USAGE, message))
             }
             Some(kill_after) => Ok(Self(kill_after)),
-            None => Ok(Self(Duration::from_secs(10).min(lease / 3))),
+            None => Ok(Self(default.min(lease / 3))),
         }
     }
 }
 
-enum End {
-    ByItself(u8),
+/// How the command ended.
+enum Outcome {
+    ByItself {
+        status: Status,
+        /// What it has left running in its process group.
+        left: Vec<String>,
+    },
     /// The lock was lost, or about to be.
-    ByUs(Option<LostReason>),
+    Ended {
+        /// What could not be ended.
+        left: Vec<String>,
+    },
+    TooLate,
+    NotStarted(String),
+    /// The keeper was killed, and what it kept with it.
+    KeeperGone,
 }
 
-/// How far the end of a command has come.
+/// A lock under which a command runs.
 #[derive(Clone, Copy)]
-enum Ending {
-    No,
-    /// It was asked to end. It is killed when the lease is over, or at that time where the lease is gone already.
-    Asked(Option<Instant>),
-    Killed,
+struct Watch<'a> {
+    guard: &'a Guard,
+    notice: Notice,
+    ttl: Ttl,
 }
 
-/// Passes signals on until the command has been reaped; ends it when the lock is lost.
-async fn attend(child: &mut Child, guard: &Guard, signals: &mut Signals, notice: Notice) -> End {
-    let mut ending = Ending::No;
-    loop {
-        if let Some(code) = child.try_reap() {
-            if matches!(ending, Ending::No) {
-                return End::ByItself(code);
+impl Watch<'_> {
+    /// Until when the command may work, as things stand.
+    fn deadline(&self) -> Deadline {
+        // First, so that the end is too early rather than too late.
+        let now = BootTime::now();
+        let (Some(left), Some(ttl)) = (self.guard.remaining(), self.ttl.duration()) else {
+            return Deadline { ask_at: BootTime::NEVER, kill_at: BootTime::NEVER, last: BootTime::NEVER };
+        };
+        let kill_at = now.after(left);
+        // Still within the margin by which a guard ends before its lease.
+        let last = kill_at.after((ttl / 40).max(Duration::from_millis(50)).min(ttl / 4));
+        Deadline { ask_at: kill_at.before(self.notice.0), kill_at, last }
+    }
+
+    /// How often there may be a new deadline.
+    fn interval(&self) -> Duration {
+        self.ttl.duration().map_or(Duration::from_secs(3600), |ttl| ttl / 12).max(Duration::from_millis(10))
+    }
+
+    /// Passes signals and deadlines on until the command has ended.
+    async fn attend(self, mut keeper: Keeper, signals: &mut Signals, in_terminal: bool) -> Outcome {
+        let mut told = self.deadline();
+        let mut is_lost = false;
+        let (mut has_witness, mut witness) = (false, None);
+        let witness_is_due = sleep(WITNESS_AFTER);
+        tokio::pin!(witness_is_due);
+        let report = loop {
+            tokio::select! {
+                biased;
+                report = keeper.report() => break report,
+                signal = signals.next() => {
+                    let was_sent_to_all = in_terminal
+                        && !signal.is_of_child()
+                        && (signal.of_terminal
+                            || witness.as_mut().is_some_and(|witness: &mut Witness| witness.has_received(signal.number)));
+                    if signal.is_of_child() {
+                        keeper.reap_others();
+                    } else if !was_sent_to_all {
+                        keeper.tell(&Order::Signal(signal.number));
+                    }
+                }
+                () = &mut witness_is_due, if in_terminal && !has_witness => {
+                    has_witness = true;
+                    // Without one, what is sent to the whole group reaches the command twice.
+                    witness = Witness::start().ok();
+                }
+                _ = self.guard.lost(), if !is_lost => {
+                    is_lost = true;
+                    keeper.tell(&Order::End);
+                }
+                () = sleep(self.interval()), if !is_lost => {
+                    let deadline = self.deadline();
+                    if deadline.kill_at > told.kill_at.after(Duration::from_millis(1)) {
+                        told = deadline;
+                        keeper.tell(&Order::Deadline(deadline));
+                    }
+                }
             }
-            // What the command has started may have stayed behind; the lock must not be given away under it.
-            child.signal(Signal::SIGKILL);
-            return End::ByUs(guard.lost_reason());
-        }
-        ending = end_in_time(child, guard, notice, ending);
-        let looking_again = sleep_until(Instant::now() + next_look(guard, notice, ending));
-        tokio::select! {
-            signal = signals.next() => if let Some(signal) = signal { child.signal(signal) },
-            _ = guard.lost(), if matches!(ending, Ending::No) => {}
-            () = looking_again => {}
-        }
+        };
+        let outcome = match report {
+            Some(Report::Ended { status, by_keeper: false, left }) => Outcome::ByItself { status, left },
+            Some(Report::Ended { left, .. }) => Outcome::Ended { left },
+            Some(Report::TooLate) => Outcome::TooLate,
+            Some(Report::NotStarted(why)) => Outcome::NotStarted(why),
+            None => {
+                keeper.end_in_its_place();
+                return Outcome::KeeperGone;
+            }
+        };
+        keeper.finish();
+        outcome
     }
-}
-
-/// SIGTERM in time before the lease is over, SIGKILL when it is. Where somebody else has taken the lock there is no such
-/// time any more, and the command is given its notice all the same.
-fn end_in_time(child: &Child, guard: &Guard, notice: Notice, ending: Ending) -> Ending {
-    let left = guard.remaining().unwrap_or(Duration::MAX);
-    let taken = matches!(guard.lost_reason(), Some(LostReason::TakenOver | LostReason::ReleasedByForce));
-    let over = match ending {
-        Ending::Asked(Some(kill_at)) => Instant::now() >= kill_at,
-        _ => left.is_zero() && !taken,
-    };
-    match ending {
-        Ending::No | Ending::Asked(_) if over => {
-            child.signal(Signal::SIGKILL);
-            Ending::Killed
-        }
-        Ending::No if taken || left <= notice.0 => {
-            child.signal(Signal::SIGTERM);
-            // One that was stopped would not hear it.
-            child.signal(Signal::SIGCONT);
-            Ending::Asked(taken.then(|| Instant::now() + notice.0))
-        }
-        ending => ending,
-    }
-}
-
-/// How long until the lease has to be looked at again. At most a second: tokio's timer stands still during suspend, the
-/// lease does not.
-fn next_look(guard: &Guard, notice: Notice, ending: Ending) -> Duration {
-    let left = guard.remaining().unwrap_or(Duration::MAX);
-    let due = match ending {
-        Ending::No => left.saturating_sub(notice.0),
-        Ending::Asked(Some(kill_at)) => kill_at.saturating_duration_since(Instant::now()),
-        Ending::Asked(None) => left,
-        Ending::Killed => Duration::MAX,
-    };
-    due.clamp(Duration::from_millis(10), Duration::from_secs(1))
 }

@@ -1,74 +1,161 @@
+use std::fs;
 use std::io;
+use std::sync::Arc;
+use std::thread;
 
-use nix::sys::signal::Signal;
-use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, Signal as Named};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::unistd::{Pid, getpid, getsid};
+use rustix::process::{Signal, kill_process};
+use rustix_libc_wrappers::process::SignalExt;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// The signals that ask a job to end, and the news that a child has changed its state. From here on none of them ends
-/// db-mutex by itself.
+/// The signals that this process keeps for the kernel to act on as always: those of a fault of its own, those that stop a
+/// job and let it go on, and those by which the kernel limits it.
+const NOT_OURS: [Named; 14] = [
+    Named::SIGABRT,
+    Named::SIGBUS,
+    Named::SIGCONT,
+    Named::SIGFPE,
+    Named::SIGILL,
+    Named::SIGPIPE,
+    Named::SIGSEGV,
+    Named::SIGSYS,
+    Named::SIGTRAP,
+    Named::SIGTSTP,
+    Named::SIGTTIN,
+    Named::SIGTTOU,
+    Named::SIGXCPU,
+    Named::SIGXFSZ,
+];
+
+/// The signals that do nothing to a process that does not expect them.
+const HARMLESS: [i32; 3] = [Named::SIGCHLD as i32, Named::SIGURG as i32, Named::SIGWINCH as i32];
+
+/// `si_code` of a signal that the kernel has sent, as for a key of the terminal.
+const FROM_KERNEL: i32 = 0x80;
+
+/// The signals of this process, which are blocked and read as they come. What they are set to do never changes, so that the
+/// command inherits it: a signal that was ignored stays ignored, by both.
 #[derive(Debug)]
-pub(crate) struct Signals {
-    interrupt: Stream,
-    terminate: Stream,
-    /// None where SIGHUP was ignored when we were started, as nohup(1) does. To catch it would end that for the child
-    /// too: a handler does not outlive an exec, and what is ignored does.
-    hangup: Option<Stream>,
-    quit: Stream,
-    child: Stream,
+pub(crate) struct Blocked {
+    signals: SigSet,
+    /// What was blocked before.
+    pub(crate) before: Vec<i32>,
 }
+
+impl Blocked {
+    /// Blocks them in this thread, and in all that it starts.
+    pub(crate) fn all() -> io::Result<Self> {
+        let mut signals = SigSet::all();
+        NOT_OURS.into_iter().for_each(|signal| signals.remove(signal));
+        let ignored = ignored();
+        Named::iterator()
+            .filter(|signal| ignored & (1 << (*signal as i32 - 1)) != 0 && *signal != Named::SIGCHLD)
+            .for_each(|signal| signals.remove(signal));
+        let before = SigSet::thread_get_mask()?.iter().map(|signal| signal as i32).collect();
+        signals.thread_block()?;
+        // Where SIGCHLD is ignored, as some parents leave it, nobody would learn how a child has ended.
+        signal_hook::flag::register(Named::SIGCHLD as i32, Arc::default())?;
+        Ok(Self { signals, before })
+    }
+
+    /// Begins to read them, on a thread that lives as long as the process.
+    pub(crate) fn listen(&self) -> io::Result<Signals> {
+        let source = SignalFd::with_flags(&self.signals, SfdFlags::SFD_CLOEXEC)?;
+        let (tell, received) = unbounded_channel();
+        let read = move || {
+            while let Ok(Some(read)) = source.read_signal()
+                && tell.send(Received::of(&read)).is_ok()
+            {}
+        };
+        thread::Builder::new().name("signals".into()).spawn(read)?;
+        Ok(Signals(received))
+    }
+}
+
+/// A signal that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) number: i32,
+    /// A key of the terminal, or its end: sent to the whole foreground group, and not to this process alone.
+    pub(crate) of_terminal: bool,
+}
+
+impl Received {
+    fn of(read: &siginfo) -> Self {
+        let number = i32::try_from(read.ssi_signo).unwrap_or(0);
+        Self { number, of_terminal: read.ssi_code == FROM_KERNEL && is_of_terminal(number) }
+    }
+
+    pub(crate) fn is_of_child(self) -> bool {
+        self.number == Named::SIGCHLD as i32
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Signals(UnboundedReceiver<Received>);
 
 impl Signals {
-    pub(crate) fn listen() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: if is_ignored(Signal::SIGHUP) { None } else { Some(signal(SignalKind::hangup())?) },
-            quit: signal(SignalKind::quit())?,
-            child: signal(SignalKind::child())?,
-        })
-    }
-
-    /// The next signal that is to be passed on.
+    /// The next signal.
     ///
     /// # Cancellation safety
-    /// Nothing is lost when the future is dropped.
-    pub(crate) async fn next_to_pass_on(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.interrupt.recv() => Signal::SIGINT,
-            _ = self.terminate.recv() => Signal::SIGTERM,
-            _ = self.quit.recv() => Signal::SIGQUIT,
-            () = next_of(&mut self.hangup) => Signal::SIGHUP,
+    /// If the future is dropped, nothing is lost.
+    pub(crate) async fn next(&mut self) -> Received {
+        match self.0.recv().await {
+            Some(received) => received,
+            // They can be read for as long as the process lives.
+            None => std::future::pending().await,
         }
     }
 
-    /// The next signal to pass on, or `None` when a child has changed its state.
+    /// The next signal that ends a process which does nothing about it.
     ///
     /// # Cancellation safety
-    /// Nothing is lost when the future is dropped.
-    pub(crate) async fn next(&mut self) -> Option<Signal> {
-        tokio::select! {
-            _ = self.child.recv() => None,
-            _ = self.interrupt.recv() => Some(Signal::SIGINT),
-            _ = self.terminate.recv() => Some(Signal::SIGTERM),
-            _ = self.quit.recv() => Some(Signal::SIGQUIT),
-            () = next_of(&mut self.hangup) => Some(Signal::SIGHUP),
+    /// If the future is dropped, nothing is lost.
+    pub(crate) async fn next_that_ends(&mut self) -> i32 {
+        loop {
+            let received = self.next().await;
+            if !HARMLESS.contains(&received.number) {
+                return received.number;
+            }
         }
     }
 }
 
-/// The next signal of a kind that may not be listened to.
-async fn next_of(stream: &mut Option<Stream>) {
-    match stream {
-        Some(stream) => {
-            stream.recv().await;
-        }
-        None => std::future::pending().await,
+/// Whether the terminal sends this signal, from the kernel, to all of the foreground group. The end of a terminal is told to
+/// the leader of its session alone.
+fn is_of_terminal(number: i32) -> bool {
+    let is_leader = || getsid(None) == Ok(getpid());
+    match Named::try_from(number) {
+        Ok(Named::SIGINT | Named::SIGQUIT | Named::SIGWINCH) => true,
+        Ok(Named::SIGHUP) => !is_leader(),
+        _ => false,
     }
 }
 
-/// Whether a signal is ignored, as /proc tells without a system call that needs `unsafe`; elsewhere it is taken not to be.
-fn is_ignored(signal: Signal) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// The signals that are ignored, as /proc tells without a system call that needs `unsafe`. Without it: none. The command
+/// ignores what is passed on then.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask & (1 << (signal as i32 - 1)) != 0
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Ends this process by a signal, as a shell expects of one whose command has ended so. Returns if it has no effect: because
+/// it is ignored, or this is the first process of a container.
+pub(crate) fn die_of(number: i32) {
+    // The command has left its own core file, if any.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    // Rust's runtime has had it ignored.
+    sigpipe::reset();
+    let _ = SigSet::all().thread_unblock();
+    let Some(signal) = Signal::from_raw(number) else { return };
+    // Rust catches some to report an overflow of the stack; for any other reason its handler removes itself.
+    for _ in 0..2 {
+        if let Some(own) = rustix::process::Pid::from_raw(Pid::this().as_raw()) {
+            let _ = kill_process(own, signal);
+        }
+    }
 }

@@ -59,6 +59,8 @@ fn timings_that_contradict_each_other_are_refused() {
     let arguments = ["job", "--ttl", "10s", "--hold-at-least", "11s"];
     assert_refused(&sandbox, &[], &[&arguments, &START[..]].concat(), 64, "longer than the ttl");
     let arguments = ["job", "--ttl", "10s", "--kill-after", "9s"];
+    assert_refused(&sandbox, &[], &[&arguments, &START[..]].concat(), 64, "at most 5s");
+    let arguments = ["job", "--no-renew", "--ttl", "10s", "--kill-after", "9s"];
     assert_refused(&sandbox, &[], &[&arguments, &START[..]].concat(), 64, "at most 7s");
 }
 

@@ -19,6 +19,10 @@
 //! | `inspect` | `list`, `show`, `release`, `purge`, `migrate` |
 //! | `postgres` | the same on PostgreSQL |
 //! | `terminal` | a command that reads from the terminal |
+//! | `pty` | an interactive shell at a terminal of its own |
+//! | `jobs` | keys, pipelines and job control at a terminal |
+//! | `keeper` | db-mutex, its keeper and the command stopped or killed at the wrong moment |
+//! | `first_process` | the first process of a container |
 //! | `tls` | whom the servers' certificates have to be from |
 
 mod bad_input;
@@ -26,10 +30,14 @@ mod crashes;
 mod environment;
 mod exclusion;
 mod exit_codes;
+mod first_process;
 mod full_disk;
 mod inspect;
+mod jobs;
+mod keeper;
 mod lost_lease;
 mod postgres;
+mod pty;
 mod running;
 mod sandbox;
 mod signals;

@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::thread::sleep;
@@ -90,6 +91,13 @@ impl Finished {
     /// Its exit code; none for a db-mutex that was killed.
     pub(crate) fn code(&self) -> Option<i32> {
         self.status.code()
+    }
+
+    /// It died of a signal, and printed nothing.
+    #[track_caller]
+    pub(crate) fn assert_silent_death(&self, signal: Signal) {
+        let died_of = self.status.signal();
+        assert_eq!((died_of, &*self.stdout, &*self.stderr), (Some(signal as i32), "", ""), "{signal}");
     }
 
     /// It ended with 0 and printed nothing.

@@ -1,0 +1,161 @@
+//! Finds what a process has started, and what that has started in turn, and ends it: nothing else, and nothing less.
+//!
+//! The process asks to be a subreaper first, so that what loses its parent becomes its child and stays to be found.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use nix::unistd::getpid;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+
+/// A running process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
+    pub(crate) name: String,
+}
+
+impl Process {
+    /// Reads its line in /proc; `None` if there is no such process, or it has ended and waits to be reaped.
+    fn read(pid: i32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// `17 (name) S 1 17 …`, where the name may contain spaces and brackets.
+    fn parse(line: &str) -> Option<Self> {
+        let (pid, rest) = line.split_once(" (")?;
+        let (name, rest) = rest.rsplit_once(") ")?;
+        let mut rest = rest.split(' ');
+        if matches!(rest.next()?, "Z" | "X" | "x") {
+            return None;
+        }
+        let mut number = || rest.next()?.parse().ok();
+        Some(Self { pid: pid.parse().ok()?, parent: number()?, group: number()?, name: name.to_owned() })
+    }
+
+    /// For people.
+    pub(crate) fn describe(&self) -> String {
+        format!("{} ({})", self.name, self.pid)
+    }
+}
+
+/// Whether /proc is there, and has the process ids that system calls have: not those of another namespace.
+pub(crate) fn can_be_found() -> bool {
+    fs::read_link("/proc/self").is_ok_and(|own| own.to_str() == Some(&getpid().to_string()))
+}
+
+/// All descendants of this process, those nearest to it first. None where they cannot be found.
+pub(crate) fn find() -> Vec<Process> {
+    let own = getpid().as_raw();
+    if !can_be_found() {
+        return Vec::new();
+    }
+    let mut children = HashMap::<i32, Vec<Process>>::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(process) = pid.and_then(Process::read) {
+            children.entry(process.parent).or_default().push(process);
+        }
+    }
+    let mut found = children.remove(&own).unwrap_or_default();
+    let mut next = 0;
+    while let Some(process) = found.get(next) {
+        let below = children.remove(&process.pid).unwrap_or_default();
+        found.extend(below);
+        next += 1;
+    }
+    found
+}
+
+/// What became of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Yes,
+    /// It runs with other credentials, as under sudo(8).
+    NotAllowed,
+    Gone,
+}
+
+/// Sends a signal to a process that was found, and to no other: one that has its number by now has another parent.
+pub(crate) fn send(process: &Process, signal: Signal) -> Sent {
+    let Some(pid) = Pid::from_raw(process.pid) else { return Sent::Gone };
+    let sent = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => match Process::read(process.pid) {
+            // Its parent may have died, and this process be the new one.
+            Some(now) if now.parent == process.parent || now.parent == getpid().as_raw() => {
+                pidfd_send_signal(&fd, signal)
+            }
+            _ => Err(Errno::SRCH),
+        },
+        // An old kernel.
+        Err(Errno::NOSYS) => kill_process(pid, signal),
+        Err(error) => Err(error),
+    };
+    match sent {
+        Ok(()) => Sent::Yes,
+        Err(Errno::PERM) => Sent::NotAllowed,
+        Err(_) => Sent::Gone,
+    }
+}
+
+/// Kills all descendants that `belongs` says are meant: first stops them, until none is left that could start another.
+/// Returns those that may not be killed.
+pub(crate) fn kill(belongs: impl Fn(&Process) -> bool) -> Vec<Process> {
+    let (mut frozen, mut beyond) = (HashSet::new(), Vec::new());
+    loop {
+        let found = find();
+        let new: Vec<_> = found.into_iter().filter(|one| belongs(one) && !frozen.contains(&one.pid)).collect();
+        if new.is_empty() {
+            break;
+        }
+        for process in new {
+            frozen.insert(process.pid);
+            if send(&process, Signal::STOP) == Sent::NotAllowed {
+                beyond.push(process);
+            }
+        }
+    }
+    for process in find().into_iter().filter(|one| belongs(one)) {
+        send(&process, Signal::KILL);
+    }
+    beyond
+}
+
+/// How long to pause before the next attempt to kill what is left.
+pub(crate) const AGAIN: Duration = Duration::from_millis(10);
+
+/// Kills all descendants that belong, again and again until none is left but those that may not be killed.
+pub(crate) fn kill_all(belongs: impl Fn(&Process) -> bool, reap: impl Fn()) -> Vec<Process> {
+    loop {
+        let beyond = kill(&belongs);
+        reap();
+        let left = find().into_iter().filter(|one| belongs(one));
+        if left.filter(|one| !beyond.iter().any(|other| other.pid == one.pid)).count() == 0 {
+            return beyond;
+        }
+        thread::sleep(AGAIN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_contain_anything() {
+        let process = Process::parse("17 (a) b (c)) S 3 17 17 0 -1").unwrap();
+        let expected = Process { pid: 17, parent: 3, group: 17, name: "a) b (c)".into() };
+        assert_eq!(process, expected);
+    }
+
+    #[test]
+    fn what_has_ended_is_not_found() {
+        assert_eq!(Process::parse("17 (sh) Z 3 17 17 0 -1"), None);
+        assert_eq!(Process::read(i32::MAX), None);
+    }
+}

@@ -1,0 +1,313 @@
+//! The keeper's own process: starts the command, and ends it when its time is over.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::{set_child_subreaper, set_name};
+use nix::sys::signal::{SigEvent, SigSet, SigevNotify, Signal as Named};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
+use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::time::ClockId;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix_libc_wrappers::process::SignalExt;
+
+use super::descendants::{self, Process};
+use super::message::{BootTime, Deadline, Message, Order, Plan, Report, Status};
+use super::{STARTER, socket, starter, this_executable};
+use crate::args::Descendants;
+
+/// The longest that it waits before it looks at its deadline: a wait stands still while the machine is suspended.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// How long it tries to kill what does not die, before it says so.
+const KILLING: Duration = Duration::from_secs(10);
+
+/// Keeps one command. Returns when it has reported its end.
+pub(super) fn main() -> io::Result<()> {
+    // Nothing but SIGKILL and SIGSTOP may hold it up.
+    SigSet::all().thread_block()?;
+    let _ = set_name(c"db-mutex-keeper");
+    // Where SIGCHLD is ignored, as some parents leave it, the kernel would not tell how a child has ended.
+    signal_hook::flag::register(Named::SIGCHLD as i32, Arc::default())?;
+    let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    set_child_subreaper(true)?;
+    let (supervisor, stdin) = socket::take_over()?;
+    let Some(Order::Start(plan)) = Order::receive(&supervisor)? else { return Ok(()) };
+    if plan.deadline.ask_at <= BootTime::now() {
+        return Report::TooLate.send(&supervisor);
+    }
+    let mut fuse = Fuse::new();
+    fuse.set(plan.deadline.last);
+    match start(&plan, stdin) {
+        Ok(command) => {
+            let keeper = Keeper::new(&plan, command, fuse);
+            keeper.keep(&supervisor, &signals)
+        }
+        Err(error) => Report::NotStarted(error.to_string()).send(&supervisor),
+    }
+}
+
+fn start(plan: &Plan, stdin: Stdio) -> io::Result<i32> {
+    let mut command = Command::new(this_executable()?);
+    let arguments = starter::arguments(&plan.blocked, plan.file.clone().into(), plan.arguments.clone());
+    command.arg(STARTER).args(arguments).env_clear().envs(plan.environment.iter().map(|(name, value)| (name, value)));
+    let started = command.process_group(plan.group.unwrap_or(0)).stdin(stdin).spawn()?;
+    i32::try_from(started.id()).map_err(io::Error::other)
+}
+
+/// A timer of the kernel that kills the keeper, and with it the command, even if it is stopped.
+struct Fuse(Option<Timer>);
+
+impl Fuse {
+    /// Without such timers it is left to the keeper alone.
+    fn new() -> Self {
+        let kill = SigEvent::new(SigevNotify::SigevSignal { signal: Named::SIGKILL, si_value: 0 });
+        Self(Timer::new(ClockId::CLOCK_BOOTTIME, kill).ok())
+    }
+
+    fn set(&mut self, at: BootTime) {
+        // Zero turns it off.
+        let at = if at == BootTime::NEVER { Duration::ZERO } else { at.since_boot() };
+        if let Some(timer) = &mut self.0 {
+            let _ = timer.set(Expiration::OneShot(TimeSpec::from_duration(at)), TimerSetTimeFlags::TFD_TIMER_ABSTIME);
+        }
+    }
+}
+
+/// How far the end of the command has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// All were asked to end, and are killed then.
+    Asked(BootTime),
+    /// All are killed, at least until then.
+    Killing(BootTime),
+}
+
+struct Keeper {
+    command: i32,
+    /// Whether it has a process group of its own.
+    own_group: bool,
+    /// The group in which it was started.
+    group: i32,
+    descendants: Descendants,
+    grace: Duration,
+    deadline: Deadline,
+    fuse: Fuse,
+    status: Option<Status>,
+    /// Whether nothing it has started is left.
+    is_alone: bool,
+    ending: Ending,
+    /// Whether the command was ended, and not only what it has left behind.
+    by_keeper: bool,
+    has_supervisor: bool,
+    /// Those that run with other credentials and cannot be killed.
+    beyond: Vec<Process>,
+}
+
+impl Keeper {
+    fn new(plan: &Plan, command: i32, fuse: Fuse) -> Self {
+        Self {
+            command,
+            own_group: plan.group.is_none(),
+            group: plan.group.unwrap_or(command),
+            descendants: plan.descendants,
+            grace: plan.grace,
+            deadline: plan.deadline,
+            fuse,
+            status: None,
+            is_alone: false,
+            ending: Ending::No,
+            by_keeper: false,
+            has_supervisor: true,
+            beyond: Vec::new(),
+        }
+    }
+
+    fn keep(mut self, supervisor: &UnixStream, signals: &SignalFd) -> io::Result<()> {
+        loop {
+            self.reap();
+            self.advance();
+            if let Some(report) = self.report() {
+                return report.send(supervisor);
+            }
+            let mut sources = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            if self.has_supervisor {
+                sources.push(PollFd::new(supervisor.as_fd(), PollFlags::POLLIN));
+            }
+            match poll(&mut sources, PollTimeout::try_from(self.wait()).unwrap_or(PollTimeout::ZERO)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let is_told = sources.get(1).and_then(PollFd::any).unwrap_or(false);
+            while let Ok(Some(_)) = signals.read_signal() {}
+            if is_told {
+                self.obey(supervisor);
+            }
+        }
+    }
+
+    /// Reaps what has ended: the command, and what it has left behind.
+    fn reap(&mut self) {
+        loop {
+            let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, Status::Exited(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Status::Signaled(signal as i32)),
+                Ok(WaitStatus::StillAlive) => return self.is_alone = false,
+                Err(Errno::EINTR) | Ok(_) => continue,
+                Err(_) => return self.is_alone = true,
+            };
+            if pid.as_raw() == self.command {
+                self.status = Some(status);
+            }
+        }
+    }
+
+    fn obey(&mut self, supervisor: &UnixStream) {
+        match Order::receive(supervisor) {
+            Ok(Some(Order::Deadline(deadline))) if self.ending == Ending::No => {
+                self.deadline = deadline;
+                self.fuse.set(deadline.last);
+            }
+            Ok(Some(Order::Signal(signal))) => {
+                if let Some(signal) = Signal::from_raw(signal) {
+                    self.pass_on(signal);
+                }
+            }
+            Ok(Some(Order::End)) => self.end(),
+            Ok(Some(_)) => {}
+            // The supervisor is gone, and renews nothing any more.
+            Ok(None) | Err(_) => {
+                self.has_supervisor = false;
+                self.end();
+            }
+        }
+    }
+
+    /// Passes a signal on to the command and to what it has started in its process group. One that asks it to end reaches
+    /// it even if it is stopped.
+    fn pass_on(&self, signal: Signal) {
+        self.send(signal);
+        if matches!(signal, Signal::TERM | Signal::HUP) {
+            self.send(Signal::CONT);
+        }
+    }
+
+    fn send(&self, signal: Signal) {
+        let is_here = self.status.is_none();
+        // Until the command is reaped, neither its number nor its group's can be another's.
+        if let Some(command) = Pid::from_raw(self.command).filter(|_| is_here) {
+            if self.own_group {
+                let _ = kill_process_group(command, signal);
+                return;
+            }
+            let _ = kill_process(command, signal);
+        }
+        for process in descendants::find() {
+            let is_in_group = process.group == self.group && process.pid != self.command;
+            if is_in_group || !is_here {
+                descendants::send(&process, signal);
+            }
+        }
+    }
+
+    /// Asks the command to end.
+    fn end(&mut self) {
+        if self.ending == Ending::No {
+            self.by_keeper = self.status.is_none();
+            self.ask();
+        }
+    }
+
+    /// Asks all to end; what was stopped hears of it too.
+    fn ask(&mut self) {
+        self.ending = Ending::Asked(self.deadline.kill_at.min(BootTime::now().after(self.grace)));
+        let found = descendants::find();
+        if found.is_empty() {
+            self.pass_on(Signal::TERM);
+        }
+        // Parents first: a shell whose child ended before would go on with its next line.
+        for process in &found {
+            descendants::send(process, Signal::TERM);
+        }
+        for process in &found {
+            descendants::send(process, Signal::CONT);
+        }
+    }
+
+    fn advance(&mut self) {
+        let now = BootTime::now();
+        if self.ending == Ending::No {
+            if self.deadline.ask_at <= now {
+                self.end();
+            } else if self.status.is_some() && self.descendants == Descendants::End && !self.is_alone {
+                self.ask();
+            }
+        }
+        if let Ending::Asked(kill_at) = self.ending {
+            // What the command has left behind has no work of its own to finish, when the lock is lost.
+            let is_over = kill_at <= now || self.by_keeper && self.status.is_some();
+            if is_over && !self.is_alone {
+                // Busy with it from now on, and no longer to be killed for being late.
+                self.fuse.set(BootTime::NEVER);
+                self.ending = Ending::Killing(now.after(KILLING));
+            }
+        }
+        if let Ending::Killing(_) = self.ending {
+            self.kill();
+        }
+    }
+
+    fn kill(&mut self) {
+        self.beyond = descendants::kill(|_| true);
+        // Where descendants cannot be found.
+        if let Some(command) = Pid::from_raw(self.command).filter(|_| self.status.is_none()) {
+            if self.own_group {
+                let _ = kill_process_group(command, Signal::KILL);
+            }
+            let _ = kill_process(command, Signal::KILL);
+        }
+        self.reap();
+    }
+
+    /// What is to be reported, once there is nothing more to do.
+    fn report(&self) -> Option<Report> {
+        let status = self.status?;
+        let ended = |left: Vec<Process>| {
+            let left = left.iter().map(Process::describe).collect();
+            Some(Report::Ended { status, by_keeper: self.by_keeper, left })
+        };
+        match self.ending {
+            _ if self.is_alone => ended(Vec::new()),
+            // What has made a group or a session of its own has left on purpose, and is no news.
+            Ending::No if self.descendants == Descendants::Leave => {
+                ended(descendants::find().into_iter().filter(|one| one.group == self.group).collect())
+            }
+            Ending::Killing(until) => {
+                let left = descendants::find();
+                let can_be_killed = |one: &&Process| !self.beyond.iter().any(|other| other.pid == one.pid);
+                let is_done = left.iter().filter(can_be_killed).count() == 0;
+                if is_done || until <= BootTime::now() { ended(left) } else { None }
+            }
+            _ => None,
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let due = match self.ending {
+            Ending::No => self.deadline.ask_at.left(),
+            Ending::Asked(kill_at) => kill_at.left(),
+            Ending::Killing(_) => descendants::AGAIN,
+        };
+        due.clamp(Duration::from_millis(1), LONGEST_WAIT)
+    }
+}

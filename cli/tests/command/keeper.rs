@@ -1,0 +1,193 @@
+//! The command never works past its lease, whoever is stopped or killed; and what db-mutex did not start is left alone.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::running::{Running, eventually};
+use crate::sandbox::Sandbox;
+
+/// A command, what it starts in its group, and what it starts in a session of its own.
+const FAMILY: &str = "echo $$ > child; sleep 1000 & echo $! > grandchild; \
+    setsid sh -c 'trap \"\" TERM HUP; echo $$ > away; while :; do date +%s.%N >> worked; sleep 0.05; done' & wait";
+
+/// The child of db-mutex that is the parent of the command.
+fn keeper_of(holder: &Running) -> Pid {
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.pid())).expect("its children");
+    Pid::from_raw(children.split_whitespace().next().expect("a keeper").parse().expect("a process id"))
+}
+
+fn start_family(sandbox: &Sandbox, options: &[&str]) -> Running {
+    let holder = sandbox.start([&["run", "job"], options, &["-c", FAMILY]].concat());
+    ["child", "grandchild", "away"].iter().for_each(|file| drop(sandbox.wait_for_line(file)));
+    holder
+}
+
+fn wait_until_all_are_gone(sandbox: &Sandbox) {
+    ["child", "grandchild", "away"].iter().for_each(|file| sandbox.wait_until_gone(file));
+}
+
+/// Another is granted the lock only after the last trace of the first one's work.
+fn assert_succeeded_by_another(sandbox: &Sandbox) {
+    eventually("another has the lock", || {
+        let attempt = sandbox.run(["run", "job", "-c", "date +%s.%N > began"]);
+        (attempt.code() == Some(0)).then_some(())
+    });
+    wait_until_all_are_gone(sandbox);
+    let worked = sandbox.read("worked");
+    let (last, began) = (worked.lines().last().unwrap_or("0"), sandbox.read("began"));
+    assert!(last < began.trim(), "worked at {last}, the next began at {began}");
+}
+
+#[test]
+fn a_stopped_db_mutex_does_not_keep_the_command_at_work() {
+    let sandbox = Sandbox::new();
+    let holder = start_family(&sandbox, &["--ttl", "3s"]);
+    holder.signal(Signal::SIGSTOP);
+    assert_succeeded_by_another(&sandbox);
+    holder.signal(Signal::SIGCONT);
+    holder.wait().assert_refusal(124);
+}
+
+#[test]
+fn a_killed_db_mutex_takes_all_with_it() {
+    let sandbox = Sandbox::new();
+    let holder = start_family(&sandbox, &["--ttl", "3s"]);
+    holder.signal(Signal::SIGKILL);
+    assert_eq!(holder.wait().code(), None);
+    assert_succeeded_by_another(&sandbox);
+}
+
+/// The kernel kills the keeper at the deadline, and the command with it. What the command has started is ended once
+/// db-mutex goes on.
+#[test]
+fn a_stopped_db_mutex_and_a_stopped_keeper_do_not_keep_the_command_at_work() {
+    let sandbox = Sandbox::new();
+    let holder = start_family(&sandbox, &["--ttl", "3s"]);
+    let keeper = keeper_of(&holder);
+    holder.signal(Signal::SIGSTOP);
+    kill(keeper, Signal::SIGSTOP).unwrap();
+    sandbox.wait_until_gone("child");
+    holder.signal(Signal::SIGCONT);
+    let ended = holder.wait();
+    assert!(ended.code() == Some(124) || ended.code() == Some(125), "{ended:?}");
+    wait_until_all_are_gone(&sandbox);
+}
+
+#[test]
+fn a_killed_keeper_takes_all_with_it() {
+    let sandbox = Sandbox::new();
+    let holder = start_family(&sandbox, &["--ttl", "1h"]);
+    kill(keeper_of(&holder), Signal::SIGKILL).unwrap();
+    holder.wait().assert_refusal(125);
+    wait_until_all_are_gone(&sandbox);
+    assert_eq!(sandbox.state("job"), "free");
+}
+
+#[test]
+fn the_keeper_is_not_ended_by_what_ends_db_mutex() {
+    let sandbox = Sandbox::new();
+    let holder = start_family(&sandbox, &["--ttl", "1h"]);
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGTSTP] {
+        kill(keeper_of(&holder), signal).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    sandbox.write("go", "");
+    let child: i32 = sandbox.read("child").trim().parse().unwrap();
+    assert!(sandbox.is_at_work(u32::try_from(child).unwrap()));
+    holder.signal(Signal::SIGTERM);
+    holder.wait().assert_silent_death(Signal::SIGTERM);
+}
+
+/// A shell that becomes db-mutex has children that db-mutex has not started.
+#[test]
+fn other_children_are_left_alone() {
+    for how in ["lost", "killed"] {
+        let sandbox = Sandbox::new();
+        let mut shell = sandbox.program("sh");
+        let line = format!(
+            "sleep 1000 & echo $! > other; exec {} run job --no-renew --ttl 4s -c \"$0\"",
+            env!("CARGO_BIN_EXE_db-mutex")
+        );
+        shell.args(["-c", &line, FAMILY]);
+        let holder = sandbox.spawn(shell);
+        ["child", "grandchild", "away"].iter().for_each(|file| drop(sandbox.wait_for_line(file)));
+        if how == "killed" {
+            let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.pid())).unwrap();
+            let keeper = children.split_whitespace().last().unwrap().parse().unwrap();
+            kill(Pid::from_raw(keeper), Signal::SIGKILL).unwrap();
+        }
+        let ended = holder.wait();
+        assert!(ended.code() == Some(124) || ended.code() == Some(125), "{ended:?}");
+        wait_until_all_are_gone(&sandbox);
+        let other: u32 = sandbox.read("other").trim().parse().unwrap();
+        assert!(sandbox.is_at_work(other), "{how}");
+    }
+}
+
+#[test]
+fn what_the_command_leaves_behind_is_left_with_a_note() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.run(["run", "job", "-c", "sleep 1000 & echo $! > work; exit 3"]);
+    assert_eq!(ended.code(), Some(3));
+    assert!(ended.stderr.contains("sleep") && ended.stderr.contains("still runs"), "{ended:?}");
+    assert_eq!(sandbox.state("job"), "free");
+    let work: u32 = sandbox.read("work").trim().parse().unwrap();
+    assert!(sandbox.is_at_work(work));
+}
+
+/// What has a session of its own has left on purpose, and is no news.
+#[test]
+fn a_daemon_is_left_without_a_note() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.run(["run", "job", "-c", "setsid sleep 1000 > /dev/null 2>&1 < /dev/null & sleep 0.2"]);
+    ended.assert_silent_success();
+}
+
+#[test]
+fn what_the_command_leaves_behind_is_waited_for() {
+    for start in ["(sleep 0.5; echo done > done) &", "setsid sh -c '(sleep 0.5; echo done > done) &';"] {
+        let sandbox = Sandbox::new();
+        let ended = sandbox.run(["run", "job", "--descendants", "wait", "-c", &format!("{start} exit 3")]);
+        assert_eq!((ended.code(), &*ended.stderr), (Some(3), ""), "{ended:?}");
+        assert_eq!(sandbox.read("done"), "done\n", "{start}");
+    }
+}
+
+#[test]
+fn what_the_command_leaves_behind_is_ended() {
+    let sandbox = Sandbox::new();
+    sandbox.write("stubborn.sh", "trap '' TERM; echo $$ > stubborn; while :; do sleep 0.05; done\n");
+    let line = "setsid sh stubborn.sh & sh -c 'exec 2> noise; trap \"echo asked > asked; exit\" TERM; echo $$ > polite; while :; do sleep 0.05; done' & \
+        until [ -s stubborn ] && [ -s polite ]; do sleep 0.05; done; exit 3";
+    let ended = sandbox.run(["run", "job", "--descendants", "end", "--kill-after", "2s", "-c", line]);
+    assert_eq!((ended.code(), &*ended.stderr), (Some(3), ""), "{ended:?}");
+    assert_eq!(sandbox.read("asked"), "asked\n");
+    sandbox.wait_until_gone("stubborn");
+    sandbox.wait_until_gone("polite");
+}
+
+/// Processes that start others as fast as they can.
+#[test]
+fn a_crowd_that_multiplies_is_ended() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .write("breed.sh", "trap '' TERM; echo $$ > breeding; while :; do (sleep 0.2; sleep 0.2) & sleep 0.01; done\n");
+    let line = "for i in 1 2 3; do setsid sh breed.sh & done; wait";
+    sandbox.run(["run", "job", "--no-renew", "--ttl", "3s", "-c", line]).assert_refusal(124);
+    sandbox.wait_until_gone("breeding");
+}
+
+#[test]
+fn secrets_are_in_no_argument_and_not_with_the_keeper() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(["run", "job", "-c", "echo ready > ready; sleep 1000"]);
+    command.env("CANARY", "s3cret");
+    let holder = sandbox.spawn(command);
+    sandbox.wait_for_line("ready");
+    let keeper = keeper_of(&holder);
+    let read =
+        |file: &str| String::from_utf8_lossy(&std::fs::read(format!("/proc/{keeper}/{file}")).unwrap()).into_owned();
+    assert_eq!((read("environ").as_str(), read("cmdline").contains("s3cret")), ("", false));
+}
