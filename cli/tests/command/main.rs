@@ -22,6 +22,9 @@
 //! | `pty` | an interactive shell at a terminal of its own |
 //! | `jobs` | keys, pipelines and job control at a terminal |
 //! | `keeper` | db-mutex, its keeper and the command stopped or killed at the wrong moment |
+//! | `matrix` | the table of docs/command.md, beside flock(1) |
+//! | `release` | the database is away when the command ends |
+//! | `proxy` | a way to a server that can be disturbed |
 //! | `first_process` | the first process of a container |
 //! | `tls` | whom the servers' certificates have to be from |
 
@@ -36,8 +39,11 @@ mod inspect;
 mod jobs;
 mod keeper;
 mod lost_lease;
+mod matrix;
 mod postgres;
+mod proxy;
 mod pty;
+mod release;
 mod running;
 mod sandbox;
 mod signals;
