@@ -1,8 +1,9 @@
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::store::LockStore;
-use crate::{DbMutex, DbMutexBuilder, Error, Invalid, TableName};
+use crate::{DbMutex, DbMutexBuilder, Error, Invalid, ServerAddress, TableName};
 
 /// Connects to the database that `url` names, and brings its table up to date.
 ///
@@ -37,6 +38,8 @@ pub struct Connector {
     url: String,
     table: TableName,
     create_if_missing: bool,
+    read_only: bool,
+    password: Option<String>,
 }
 
 /// The databases there are, compiled in or not.
@@ -113,7 +116,8 @@ impl Connector {
     pub fn new(url: &str) -> Result<Self, Invalid> {
         let scheme = Scheme::of(url)?;
         scheme.check(url)?;
-        Ok(Self { scheme, url: url.to_owned(), table: TableName::default(), create_if_missing: true })
+        let (table, url) = (TableName::default(), url.to_owned());
+        Ok(Self { scheme, url, table, create_if_missing: true, read_only: false, password: None })
     }
 
     /// The name of the table. Default: `db_mutex_locks`.
@@ -126,6 +130,39 @@ impl Connector {
     pub fn create_if_missing(mut self, create: bool) -> Self {
         self.create_if_missing = create;
         self
+    }
+
+    /// Whether the mutex is only used to look at locks, with [`find`](DbMutex::find) and [`list`](DbMutex::list): the right to
+    /// read is then enough, and nothing is created. Default: no.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// The password to log in to a server with if the URL has none. It is not part of the connector's `Debug` output.
+    pub fn password_if_missing(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// Where the URL leads, without its password; `None` for SQLite.
+    pub fn address(&self) -> Option<ServerAddress> {
+        match self.scheme {
+            #[cfg(feature = "mysql")]
+            Scheme::MySql => crate::mysql::MySqlStore::address(&self.url).ok(),
+            #[cfg(feature = "postgres")]
+            Scheme::Postgres => crate::postgres::PostgresStore::address(&self.url).ok(),
+            _ => None,
+        }
+    }
+
+    /// The path in an `sqlite:` URL; `None` for a server.
+    pub fn path(&self) -> Option<&Path> {
+        match self.scheme {
+            #[cfg(feature = "sqlite-unbundled")]
+            Scheme::Sqlite => sqlite_path(&self.url).ok().map(Path::new),
+            _ => None,
+        }
     }
 
     /// The SQL that creates the table, for people whose administrator does so.
@@ -179,23 +216,30 @@ impl Connector {
 
     #[cfg(feature = "sqlite-unbundled")]
     async fn sqlite_store(&self) -> Result<Arc<dyn LockStore>, Error> {
-        let builder =
-            crate::sqlite::SqliteStore::builder().table(self.table.clone()).create_if_missing(self.create_if_missing);
+        let builder = crate::sqlite::SqliteStore::builder().table(self.table.clone());
+        let builder = builder.create_if_missing(self.create_if_missing).read_only(self.read_only);
         let store = builder.open(sqlite_path(&self.url)?).await.map_err(|source| Error::Connect { source })?;
         Ok(Arc::new(store))
     }
 
     #[cfg(feature = "mysql")]
     async fn mysql_store(&self) -> Result<Arc<dyn LockStore>, Error> {
-        let builder = crate::mysql::MySqlStore::builder().table(self.table.clone()).migrate(self.create_if_missing);
+        let mut builder = crate::mysql::MySqlStore::builder().table(self.table.clone());
+        builder = builder.migrate(self.create_if_missing).read_only(self.read_only);
+        if let Some(password) = &self.password {
+            builder = builder.password(password);
+        }
         let store = builder.connect(&self.url).await.map_err(|source| Error::Connect { source })?;
         Ok(Arc::new(store))
     }
 
     #[cfg(feature = "postgres")]
     async fn postgres_store(&self) -> Result<Arc<dyn LockStore>, Error> {
-        let builder =
-            crate::postgres::PostgresStore::builder().table(self.table.clone()).migrate(self.create_if_missing);
+        let mut builder = crate::postgres::PostgresStore::builder().table(self.table.clone());
+        builder = builder.migrate(self.create_if_missing).read_only(self.read_only);
+        if let Some(password) = &self.password {
+            builder = builder.password(password);
+        }
         let store = builder.connect(&self.url).await.map_err(|source| Error::Connect { source })?;
         Ok(Arc::new(store))
     }

@@ -257,6 +257,7 @@ struct Readme;
 
 pub use connect::{Connector, connect};
 pub use db_mutex_core::*;
+pub use db_mutex_sql_support::ServerAddress;
 
 /// The MySQL and MariaDB backend.
 #[cfg(feature = "mysql")]

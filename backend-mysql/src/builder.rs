@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use db_mutex_core::store::Limits;
 use db_mutex_core::{StoreError, StoreErrorKind, TableName};
+use db_mutex_sql_support::Password;
 use mysql_async::{Conn, OptsBuilder, Pool};
 use tokio::runtime::Handle;
 
@@ -23,13 +24,22 @@ use crate::url::Url;
 pub struct MySqlStoreBuilder {
     table: TableName,
     migrate: bool,
+    read_only: bool,
+    password: Option<Password>,
     pool_size: usize,
     statement_timeout: Duration,
 }
 
 impl Default for MySqlStoreBuilder {
     fn default() -> Self {
-        Self { table: TableName::default(), migrate: true, pool_size: 8, statement_timeout: Duration::from_secs(10) }
+        Self {
+            table: TableName::default(),
+            migrate: true,
+            read_only: false,
+            password: None,
+            pool_size: 8,
+            statement_timeout: Duration::from_secs(10),
+        }
     }
 }
 
@@ -43,6 +53,19 @@ impl MySqlStoreBuilder {
     /// Whether a table that is missing or old is created or updated. Default: yes. Otherwise it is an error.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
+        self
+    }
+
+    /// Whether the store is only used to look at locks: `SELECT` on the two tables is then enough. Default: no. Implies
+    /// [`migrate(false)`](Self::migrate).
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// The password to log in with if the URL has none.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(Password(password.into()));
         self
     }
 
@@ -72,6 +95,7 @@ impl MySqlStoreBuilder {
     pub async fn connect(self, url: &str) -> Result<MySqlStore, StoreError> {
         let url = Url::parse(url)
             .map_err(|invalid| StoreError::new(StoreErrorKind::Config, invalid.to_string()).with_source(invalid))?;
+        let url = url.with_password(self.password.clone());
         let limit = self.statement_timeout;
         let opening = async move {
             let (mut connection, opts) = first_connection(&url, self.pool_size).await?;
@@ -114,14 +138,14 @@ impl MySqlStoreBuilder {
         if text(first(database.into_iter().flat_map(|answer| answer.rows).collect())).is_none() {
             return Err(StoreError::new(StoreErrorKind::Config, "the connection has no database; name one"));
         }
-        if self.migrate {
+        if self.migrate && !self.read_only {
             migrate(connection, &self.table).await?;
         } else if !is_migrated(connection, &self.table).await? {
             let message =
                 "the table is missing or old; run `db-mutex migrate`, or what `db-mutex migrate --print` prints";
             return Err(StoreError::new(StoreErrorKind::Schema, message));
         }
-        check(connection, &self.table).await
+        check(connection, &self.table, self.read_only).await
     }
 
     fn store(

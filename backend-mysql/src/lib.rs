@@ -59,6 +59,7 @@ use std::fmt;
 
 use db_mutex_core::store::Limits;
 use db_mutex_core::{Invalid, StoreError, TableName};
+use db_mutex_sql_support::ServerAddress;
 use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts};
 use tokio::runtime::Handle;
 
@@ -189,6 +190,14 @@ impl MySqlStore {
     /// [`Invalid::Url`], which names the part of the URL that is wrong, and never contains a password.
     pub fn check_url(url: &str) -> Result<(), Invalid> {
         url::Url::parse(url).map(drop)
+    }
+
+    /// Returns where a URL leads, without its password.
+    ///
+    /// # Errors
+    /// Same as [`check_url`](Self::check_url).
+    pub fn address(url: &str) -> Result<ServerAddress, Invalid> {
+        url::Url::parse(url).map(|url| url.address)
     }
 
     /// The SQL that creates the table, for people whose administrator does so.

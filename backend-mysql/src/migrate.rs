@@ -106,12 +106,15 @@ async fn migrate_alone(connection: &mut Conn, table: &TableName) -> Result<(), S
 }
 
 /// Refuses a table, or a server, on which locks would not hold.
-pub(crate) async fn check(connection: &mut Conn, table: &TableName) -> Result<(), StoreError> {
+pub(crate) async fn check(connection: &mut Conn, table: &TableName, read_only: bool) -> Result<(), StoreError> {
     if let Some(newer) = version(connection, table).await?.filter(|version| *version > LATEST) {
         return Err(newer_version(table, newer));
     }
     check_table(connection, table).await?;
     check_triggers(connection, table).await?;
+    if read_only {
+        return Ok(());
+    }
     connection.query_drop(Sql::for_table(table).probe()).await.map_err(store_error)
 }
 

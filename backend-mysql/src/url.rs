@@ -2,7 +2,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use db_mutex_core::Invalid;
-use db_mutex_sql_support::{Parameter, ServerUrl, encode, invalid};
+use db_mutex_sql_support::{Parameter, Password, ServerAddress, ServerUrl, encode, invalid};
 use mysql_async::{Opts, OptsBuilder};
 
 const EXAMPLE: &str = "mysql://user:password@host/database";
@@ -55,6 +55,7 @@ pub(crate) struct Url {
     opts: OptsBuilder,
     pub(crate) ssl_mode: SslMode,
     pub(crate) ssl_ca: Option<PathBuf>,
+    pub(crate) address: ServerAddress,
 }
 
 impl Url {
@@ -89,6 +90,11 @@ impl Url {
         if cfg!(not(feature = "_rustls")) && !matches!(ssl_mode, SslMode::Disabled | SslMode::Preferred) {
             return Err(db_mutex_sql_support::tls_is_not_compiled_in("ssl-mode=disabled"));
         }
+        let place = opts.socket().map_or_else(|| host.name.clone(), str::to_owned);
+        let hosts = vec![(place, host.port.unwrap_or(3306))];
+        let mut address = ServerAddress::new("mysql", hosts, url.database.clone().unwrap_or_default());
+        address.user = url.user.clone();
+        address.has_password = url.password.is_some();
         let opts = OptsBuilder::from_opts(opts)
             .ip_or_hostname(host.name.as_str())
             .tcp_port(host.port.unwrap_or(3306))
@@ -97,7 +103,15 @@ impl Url {
             .db_name(url.database)
             // Not over the server's Unix socket unless the URL names it: what the URL says is where it goes.
             .prefer_socket(false);
-        Ok(Self { opts, ssl_mode, ssl_ca: ssl_ca.map(|parameter| PathBuf::from(&parameter.value)) })
+        Ok(Self { opts, ssl_mode, ssl_ca: ssl_ca.map(|parameter| PathBuf::from(&parameter.value)), address })
+    }
+
+    /// The URL with this password if it has none.
+    pub(crate) fn with_password(mut self, password: Option<Password>) -> Self {
+        if let (false, Some(Password(password))) = (self.address.has_password, password) {
+            self.opts = self.opts.pass(Some(password));
+        }
+        self
     }
 
     /// The options of a connection, except for TLS.

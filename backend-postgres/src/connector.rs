@@ -2,6 +2,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
+use db_mutex_sql_support::Password;
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use tokio::task::JoinHandle;
 use tokio_postgres::tls::MakeTlsConnect;
@@ -27,9 +28,12 @@ enum Tls {
 
 impl Connector {
     /// Reads the URL and the certificates that it names; nothing is connected yet.
-    pub(crate) fn new(url: &str, statement_timeout: Duration) -> Result<Self, StoreError> {
+    pub(crate) fn new(url: &str, password: Option<&Password>, statement_timeout: Duration) -> Result<Self, StoreError> {
         let mut url = Url::parse(url)
             .map_err(|invalid| StoreError::new(Kind::Config, invalid.to_string()).with_source(invalid))?;
+        if let (false, Some(password)) = (url.address().has_password, password) {
+            url.config.password(&password.0);
+        }
         if url.config.get_application_name().is_none() {
             url.config.application_name("db-mutex");
         }

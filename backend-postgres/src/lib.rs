@@ -63,6 +63,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use db_mutex_core::{Invalid, StoreError, StoreErrorKind, TableName};
+use db_mutex_sql_support::{Password, ServerAddress};
 use deadpool_postgres::Pool;
 use tokio::runtime::Handle;
 
@@ -186,6 +187,8 @@ impl PostgresStore {
             schema: None,
             table: TableName::default(),
             migrate: true,
+            read_only: false,
+            password: None,
             pool: PoolOptions {
                 size: 4,
                 statement_timeout: Duration::from_secs(10),
@@ -215,6 +218,14 @@ impl PostgresStore {
         url::Url::parse(url).map(drop)
     }
 
+    /// Returns where a URL leads, without its password.
+    ///
+    /// # Errors
+    /// Same as [`check_url`](Self::check_url).
+    pub fn address(url: &str) -> Result<ServerAddress, Invalid> {
+        url::Url::parse(url).map(|url| url.address())
+    }
+
     /// The SQL that creates the table in the first schema of the search path, for people whose administrator does so. With
     /// a schema, use [the builder's](PostgresStoreBuilder::schema_sql).
     pub fn schema_sql(table: &TableName) -> String {
@@ -239,6 +250,8 @@ pub struct PostgresStoreBuilder {
     schema: Option<TableName>,
     table: TableName,
     migrate: bool,
+    read_only: bool,
+    password: Option<Password>,
     pool: PoolOptions,
 }
 
@@ -265,6 +278,19 @@ impl PostgresStoreBuilder {
     /// Whether a table that is missing or old is created or updated. Default: yes. Otherwise it is an error.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
+        self
+    }
+
+    /// Whether the store is only used to look at locks: `SELECT` on the two tables is then enough, in a session that accepts
+    /// no writes too. Default: no. Implies [`migrate(false)`](Self::migrate).
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// The password to log in with if the URL has none.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(Password(password.into()));
         self
     }
 
@@ -307,7 +333,7 @@ impl PostgresStoreBuilder {
     /// # Cancellation safety
     /// As [`PostgresStore::connect`].
     pub async fn connect(self, url: &str) -> Result<PostgresStore, StoreError> {
-        let own = (Connector::new(url, self.pool.statement_timeout)?, self.pool.clone());
+        let own = (Connector::new(url, self.password.as_ref(), self.pool.statement_timeout)?, self.pool.clone());
         let sql = Arc::new(Sql::for_table(self.schema.as_ref(), &self.table));
         let shared = Shared::on_own_connections(own, sql, Table::new(self.schema.as_ref(), &self.table))?;
         self.open(shared).await
@@ -338,13 +364,13 @@ impl PostgresStoreBuilder {
     async fn open(self, shared: Shared) -> Result<PostgresStore, StoreError> {
         let store = PostgresStore { shared: Arc::new(shared) };
         let table = &store.shared.table;
-        if table.check(&**store.connection().await?).await? {
+        if table.check(&**store.connection().await?, self.read_only).await? {
             return Ok(store);
         }
-        if self.migrate {
+        if self.migrate && !self.read_only {
             store.migrate().await?;
         }
-        match table.check(&**store.connection().await?).await? {
+        match table.check(&**store.connection().await?, self.read_only).await? {
             true => Ok(store),
             false => Err(StoreError::new(
                 StoreErrorKind::Schema,

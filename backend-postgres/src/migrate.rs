@@ -98,7 +98,7 @@ impl Table {
 
     /// Refuses what locks cannot be kept in: a server that accepts no writes, a table that a crash empties, one that is
     /// not ours. Answers whether the table is there and up to date.
-    pub(crate) async fn check(&self, client: &impl Queries) -> Result<bool, StoreError> {
+    pub(crate) async fn check(&self, client: &impl Queries, read_only: bool) -> Result<bool, StoreError> {
         let server =
             "SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), current_setting('server_encoding')";
         let server = client.one(server, &[]).await?;
@@ -109,7 +109,7 @@ impl Table {
                 "this PostgreSQL is a replica and accepts no writes; connect to the primary".into(),
             );
         }
-        if server.get::<_, &str>(1) == "on" {
+        if !read_only && server.get::<_, &str>(1) == "on" {
             let what = "this PostgreSQL session accepts no writes (default_transaction_read_only is on); turn it off for the role";
             return flaw(Kind::ReadOnly, what.into());
         }

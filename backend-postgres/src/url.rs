@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use db_mutex_core::Invalid;
-use db_mutex_sql_support::{Parameter, ServerUrl, invalid};
+use db_mutex_sql_support::{Parameter, ServerAddress, ServerUrl, invalid};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
@@ -105,6 +105,29 @@ impl Url {
         });
         let keepalives_idle_is_given = url.parameters.iter().any(|parameter| parameter.name == "keepalives_idle");
         Ok(Self { config, tls, root_certificates, keepalives_idle_is_given })
+    }
+
+    /// Where the URL leads.
+    pub(crate) fn address(&self) -> ServerAddress {
+        let config = &self.config;
+        let named = config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(folder) => folder.display().to_string(),
+        });
+        let mut names: Vec<_> = named.collect();
+        if names.is_empty() {
+            names = config.get_hostaddrs().iter().map(IpAddr::to_string).collect();
+        }
+        let port = |number: usize| {
+            let ports = config.get_ports();
+            ports.get(number).or(ports.first()).copied().unwrap_or(5432)
+        };
+        let hosts = names.into_iter().enumerate().map(|(number, name)| (name, port(number))).collect();
+        let mut address = ServerAddress::new("postgres", hosts, config.get_dbname().unwrap_or_default());
+        address.user = config.get_user().map(str::to_owned);
+        // As with libpq, an empty one is none.
+        address.has_password = config.get_password().is_some_and(|password| !password.is_empty());
+        address
     }
 }
 
@@ -264,6 +287,17 @@ mod tests {
         assert_eq!(config("postgres://?host=[::1]&dbname=d").get_hosts(), [Host::Tcp("::1".into())]);
         assert_eq!(config("postgres://h/d?port=33").get_ports(), [33]);
         assert_eq!(config("postgres://h/d?dbname=other").get_dbname(), Some("other"));
+    }
+
+    #[test]
+    fn the_address_is_that_of_the_driver() {
+        let address = |url: &str| Url::parse(url).map(|url| url.address()).unwrap();
+        assert_eq!(address("postgres://u:s3cret@h1,[::1]:33/d").to_string(), "postgres://h1:5432,[::1]:33/d");
+        assert_eq!(address("postgres://h/x?dbname=d&port=33").to_string(), "postgres://h:33/d");
+        assert_eq!(address("postgres:///d?host=/run/pg&user=u").user.as_deref(), Some("u"));
+        assert_eq!(address("postgres:///d?hostaddr=127.0.0.1").to_string(), "postgres://127.0.0.1:5432/d");
+        assert!(address("postgres://u:p@h/d").has_password && address("postgres://u@h/d?password=p").has_password);
+        assert!(!address("postgres://u:@h/d").has_password && !address("postgres://u@h/d").has_password);
     }
 
     #[test]

@@ -22,7 +22,8 @@ impl Identity {
     }
 }
 
-fn wal_of(path: &Path) -> PathBuf {
+/// The write-ahead log of a file.
+pub(crate) fn wal_of(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push("-wal");
     name.into()

@@ -82,6 +82,7 @@ impl SqliteStore {
             table: TableName::default(),
             busy_timeout: Duration::from_secs(5),
             create_if_missing: true,
+            read_only: false,
         }
     }
 
@@ -104,6 +105,7 @@ pub struct SqliteStoreBuilder {
     table: TableName,
     busy_timeout: Duration,
     create_if_missing: bool,
+    read_only: bool,
 }
 
 impl SqliteStoreBuilder {
@@ -125,6 +127,13 @@ impl SqliteStoreBuilder {
         self
     }
 
+    /// Whether the store is only used to look at locks: rights to read the file and its log are then enough. Default: no.
+    /// Implies [`create_if_missing(false)`](Self::create_if_missing).
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
     /// Opens the store; see [`SqliteStore::open`].
     ///
     /// # Errors
@@ -140,7 +149,8 @@ impl SqliteStoreBuilder {
             path: path.clone(),
             table: self.table,
             busy_timeout: self.busy_timeout,
-            create_if_missing: self.create_if_missing,
+            create_if_missing: self.create_if_missing && !self.read_only,
+            read_only: self.read_only,
         };
         Ok(SqliteStore { worker: Worker::start(place, sql).await?, path, verify_sql })
     }

@@ -57,13 +57,8 @@ pub(crate) fn migrate(connection: &mut Connection, place: &Path, table: &str) ->
         transaction.execute(&record_sql(table, LATEST), ()).map_err(failed)?;
         found = Some(LATEST);
     }
-    match found {
-        Some(newer) if newer > LATEST => {
-            let what =
-                format!("has table {table:?} of version {newer}, newer than the {LATEST} known here; update db-mutex");
-            return Err(place_error(place, Kind::Schema, what));
-        }
-        _ => {}
+    if let Some(newer) = found.filter(|version| *version > LATEST) {
+        return Err(newer_version(place, table, newer));
     }
     transaction.execute_batch(&versions_sql(table)).map_err(failed)?;
     for (version, migration) in MIGRATIONS.iter().filter(|(version, _)| *version > found.unwrap_or(0)) {
@@ -72,6 +67,23 @@ pub(crate) fn migrate(connection: &mut Connection, place: &Path, table: &str) ->
     }
     check_columns(&transaction, place, table)?;
     transaction.commit().map_err(failed)
+}
+
+/// Checks that the table is there and as it should be; writes nothing.
+pub(crate) fn check(connection: &Connection, place: &Path, table: &str) -> Result<(), StoreError> {
+    match version(connection, table).map_err(|error| store_error(place, error))? {
+        Some(LATEST) => check_columns(connection, place, table),
+        Some(newer) if newer > LATEST => Err(newer_version(place, table, newer)),
+        _ => {
+            let what = format!("has no table {table:?}, or an old one; run `db-mutex migrate`, or check the path");
+            Err(place_error(place, Kind::Schema, what))
+        }
+    }
+}
+
+fn newer_version(place: &Path, table: &str, newer: i64) -> StoreError {
+    let what = format!("has table {table:?} of version {newer}, newer than the {LATEST} known here; update db-mutex");
+    place_error(place, Kind::Schema, what)
 }
 
 /// The version of the table; `None` where there is no record of it.

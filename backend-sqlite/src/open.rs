@@ -1,3 +1,6 @@
+use std::fs::{File, metadata};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +10,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{place_error, store_error};
-use crate::migrate::migrate;
+use crate::identity::wal_of;
+use crate::migrate::{check, migrate};
 use crate::one_row::one_row;
 
 /// Where the locks are kept, and how to get there.
@@ -18,6 +22,7 @@ pub(crate) struct Place {
     pub(crate) table: TableName,
     pub(crate) busy_timeout: Duration,
     pub(crate) create_if_missing: bool,
+    pub(crate) read_only: bool,
 }
 
 impl Place {
@@ -32,6 +37,10 @@ impl Place {
         if !self.is_memory() {
             self.refuse_what_cannot_be_a_lock_file()?;
         }
+        if self.read_only {
+            return self.open_to_read();
+        }
+        self.create()?;
         // Not SQLITE_OPEN_URI: a file may be called what it likes.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
@@ -48,6 +57,45 @@ impl Place {
         }
         migrate(&mut connection, path, self.table.as_str())?;
         Ok(connection)
+    }
+
+    /// Creates an empty file, with the permissions that the umask allows. SQLite itself creates 0644 at most, which a group
+    /// could not share; the log and the shared memory get the permissions of the file.
+    fn create(&self) -> Result<(), StoreError> {
+        if self.is_memory() || !self.create_if_missing {
+            return Ok(());
+        }
+        match File::create_new(&self.path) {
+            // What is wrong beyond that is SQLite's to find.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && !self.path.exists() => {
+                let what = "may not be created; make its folder writable";
+                Err(place_error(&self.path, Kind::Config, what).with_source(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens a file that is there, for someone who may not be allowed to write to it or to its folder.
+    fn open_to_read(&self) -> Result<Connection, StoreError> {
+        let failed = |error| store_error(&self.path, error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
+        connection.busy_timeout(self.busy_timeout).map_err(failed)?;
+        if is_empty(&connection).unwrap_or(false) {
+            // Whoever created the file was interrupted before it created the table.
+            let mut none = Connection::open_in_memory().map_err(failed)?;
+            return migrate(&mut none, &self.path, self.table.as_str()).map(|()| none);
+        }
+        match check(&connection, &self.path, self.table.as_str()) {
+            // Where there is no log, SQLite would have to create one. Without a log, everything is in the file itself.
+            Err(_) if !self.is_memory() && !wal_of(&self.path).exists() => {
+                let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+                let uri = format!("file:{}?immutable=1", uri_path(&self.path));
+                let connection = Connection::open_with_flags(uri, flags).map_err(failed)?;
+                check(&connection, &self.path, self.table.as_str()).map(|()| connection)
+            }
+            checked => checked.map(|()| connection),
+        }
     }
 
     fn refuse_what_cannot_be_a_lock_file(&self) -> Result<(), StoreError> {
@@ -69,6 +117,11 @@ impl Place {
                 Kind::Config,
                 "does not exist, so no lock was ever acquired in it; check the path",
             ));
+        }
+        if metadata(path).is_ok_and(|file| file.nlink() > 1) {
+            let what = "has several names (hard links), and SQLite's log belongs to a name: users of two names would not \
+                        exclude each other; remove the other links, or use symbolic ones";
+            return Err(place_error(path, Kind::Config, what));
         }
         match network_file_system(folder) {
             Some(kind) => {
@@ -98,6 +151,17 @@ impl Place {
         }
         connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(failed)
     }
+}
+
+/// A path as a part of a URI.
+fn uri_path(path: &Path) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    bytes.map(|&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(!connection.prepare("SELECT 1 FROM sqlite_master")?.exists(())?)
 }
 
 fn pragma(connection: &Connection, sql: &str) -> rusqlite::Result<String> {

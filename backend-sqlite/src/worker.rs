@@ -78,14 +78,27 @@ enum Files {
     None,
     /// Those that it was opened on.
     Opened(Identity),
-    /// Those are gone, and others could not be opened yet.
+    /// None yet, so it has to be opened at the next request: those are gone and others could not be opened, or there was
+    /// nothing to read in them.
     Gone,
+}
+
+impl Files {
+    fn of(place: &Place, connection: &Connection) -> Self {
+        if place.is_memory() {
+            return Self::None;
+        }
+        match connection.path() {
+            Some("") => Self::Gone,
+            _ => Self::Opened(Identity::of(&place.path)),
+        }
+    }
 }
 
 impl Database {
     fn open(place: Place, sql: Sql) -> Result<Self, StoreError> {
         let connection = place.open()?;
-        let files = if place.is_memory() { Files::None } else { Files::Opened(Identity::of(&place.path)) };
+        let files = Files::of(&place, &connection);
         Ok(Self { connection, sql, place, files })
     }
 
@@ -103,7 +116,7 @@ impl Database {
         self.connection = Connection::open_in_memory().map_err(|error| self.error(error))?;
         self.files = Files::Gone;
         self.connection = self.place.open()?;
-        self.files = Files::Opened(Identity::of(&self.place.path));
+        self.files = Files::of(&self.place, &self.connection);
         Ok(())
     }
 

@@ -4,16 +4,19 @@
 //! | file | idea |
 //! |---|---|
 //! | `url` | [`ServerUrl`]: the URL of a server, split into its parts |
+//! | `address` | [`ServerAddress`]: where a URL leads, without its password |
 //! | `parameter` | [`Parameter`]: one `name=value` of a URL, and how its errors are worded |
 //! | `percent` | percent encoding |
 //! | `tls` | the provider of cryptography, and the certificate authorities |
 
+mod address;
 mod parameter;
 mod percent;
 #[cfg(feature = "_rustls")]
 pub mod tls;
 mod url;
 
+pub use address::{Password, ServerAddress};
 pub use parameter::Parameter;
 pub use percent::encode;
 pub use url::{Host, ServerUrl};
