@@ -1,20 +1,27 @@
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use db_mutex::{TableName, Ttl, WaitLimit};
 
+use crate::help;
+
 /// Runs commands under a lock in a database, so that they do not overlap: on one machine, or on many.
 #[derive(Debug, Parser)]
 #[command(name = "db-mutex", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Durations: 500ms, 90s, 30m, 2h, 1h30m.\n\
-    Without --url and DB_MUTEX_URL the locks are in an SQLite file of yours: $XDG_STATE_HOME/db-mutex/locks.db.")]
+#[command(after_help = help::MAIN)]
 pub(crate) struct Cli {
-    #[arg(help = "The database, as in sqlite:/var/lib/locks.db")]
-    #[arg(long, env = "DB_MUTEX_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(help = "The database, as in sqlite:/var/lib/locks.db or postgres://user@host/database [env: DB_MUTEX_URL]")]
+    #[arg(long, value_name = "URL", global = true, help_heading = help::DATABASE, conflicts_with = "url_file")]
     pub(crate) url: Option<String>,
-    /// The table in it
-    #[arg(long, value_name = "NAME", default_value_t)]
+    #[arg(
+        help = "A file whose first line is the URL, which keeps passwords off command lines [env: DB_MUTEX_URL_FILE]"
+    )]
+    #[arg(long, value_name = "FILE", global = true, help_heading = help::DATABASE)]
+    pub(crate) url_file: Option<PathBuf>,
+    /// The table of locks
+    #[arg(long, value_name = "NAME", default_value_t, global = true, help_heading = help::DATABASE)]
     pub(crate) table: TableName,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -24,74 +31,79 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a command under a lock
     Run(RunArgs),
-    /// List the locks that are taken
+    /// List the locks that are held
     List(ListArgs),
-    /// Show who holds a lock, or who had it last
+    /// Show who holds a lock, or who held it last
     Show(ShowArgs),
-    /// Take a lock away from whoever holds it
+    /// Wait until a lock is free, without acquiring it
+    Wait(WaitArgs),
+    /// Release a lock regardless of who holds it
     Release(ReleaseArgs),
-    /// Remove the rows of locks that have long been free
+    /// Remove the rows of locks that have been free for a long time
     Purge(PurgeArgs),
-    /// Create the table or bring it up to date
+    /// Create the table of locks, or bring it up to date
     Migrate(MigrateArgs),
-    /// Print a shell's completions
+    /// Print completions for a shell
     Completions {
-        /// Which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print a manual page
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes:\n  \
-    the command's own, or 128 + the signal that ended it\n  \
-    75   the lock is held by another, or --wait ran out (-E changes it)\n  \
-    0    the lock is held, with --on-held skip\n  \
-    124  the lock was lost while the command ran; the command was ended\n  \
-    125  db-mutex itself failed: database unreachable, bad table, ...\n  \
-    126  the command could not be executed; 127 it was not found\n  \
-    64   usage: an invalid option, name or URL\n\n\
-    The command sees DB_MUTEX_NAME, DB_MUTEX_FENCE, DB_MUTEX_OWNER and DB_MUTEX_EXPIRES_AT.")]
+#[command(
+    override_usage = "db-mutex run [OPTIONS] NAME -- CMD [ARG]...\n       db-mutex run [OPTIONS] NAME -c 'SHELL LINE'"
+)]
+#[command(after_help = help::RUN)]
 pub(crate) struct RunArgs {
     /// The name of the lock
     pub(crate) name: String,
-    /// How long the lock outlives a crash, or `none` forever; it is renewed meanwhile [default: DB_MUTEX_TTL_SECONDS, else 30m]
-    #[arg(long, value_name = "DUR", value_parser = parse_ttl, allow_hyphen_values = true)]
-    pub(crate) ttl: Option<Ttl>,
-    /// How long to wait for the lock, or `forever` [default: not at all]
-    #[arg(long, value_name = "DUR", value_parser = parse_wait, allow_hyphen_values = true)]
-    pub(crate) wait: Option<WaitLimit>,
-    /// Do not renew the lock: a command that takes longer than the ttl is ended
-    #[arg(long)]
-    pub(crate) no_renew: bool,
-    /// Keep the lock at least so long, even if the command is faster
-    #[arg(long, value_name = "DUR", value_parser = parse_duration, allow_hyphen_values = true)]
-    pub(crate) hold_at_least: Option<Duration>,
-    /// What to do when the lock is held
-    #[arg(long, value_name = "fail|skip", default_value = "fail", hide_default_value = true)]
-    pub(crate) on_held: OnHeld,
-    /// The exit code when the lock is held
-    #[arg(short = 'E', value_name = "CODE", default_value_t = crate::exit::HELD)]
-    pub(crate) exit_code_when_held: u8,
-    /// When the lock is lost: how long the command has between SIGTERM and SIGKILL [default: 10s, or a third of the ttl]
-    #[arg(long, value_name = "DUR", value_parser = parse_duration, allow_hyphen_values = true)]
-    pub(crate) kill_after: Option<Duration>,
-    /// What to do with processes that the command leaves behind: release the lock under them, wait for them, or end them
-    #[arg(long, value_name = "leave|wait|end", default_value = "leave")]
-    pub(crate) descendants: Descendants,
-    /// How long to go on trying to release the lock when the command has ended
-    #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "30s", allow_hyphen_values = true)]
-    pub(crate) release_timeout: Duration,
-    /// What others read about this run
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) label: Option<String>,
-    /// A line for the shell, instead of a command
-    #[arg(short = 'c', value_name = "SHELL LINE", conflicts_with = "command")]
-    pub(crate) shell_line: Option<OsString>,
     /// The command and its arguments
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+
+    /// How long the lock outlives a crash, or `none` for forever; it is renewed while the command runs [default:
+    /// DB_MUTEX_TTL_SECONDS, else 30m]
+    #[arg(long, value_name = "DUR", value_parser = parse_ttl, allow_hyphen_values = true, help_heading = help::LOCK)]
+    pub(crate) ttl: Option<Ttl>,
+    /// Hold the lock at least this long, even if the command finishes sooner
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, allow_hyphen_values = true, help_heading = help::LOCK)]
+    pub(crate) hold_at_least: Option<Duration>,
+    /// Do not renew the lock: a command that takes longer than the TTL is ended
+    #[arg(long, help_heading = help::LOCK)]
+    pub(crate) no_renew: bool,
+    /// Description of this run shown to others
+    #[arg(long, value_name = "TEXT", help_heading = help::LOCK)]
+    pub(crate) label: Option<String>,
+
+    /// Run this shell command line instead of CMD
+    #[arg(short = 'c', value_name = "SHELL LINE", conflicts_with = "command", help_heading = help::COMMAND)]
+    pub(crate) shell_line: Option<OsString>,
+    /// What happens to processes that the command leaves running
+    #[arg(long, value_name = "leave|wait|end", default_value = "leave", help_heading = help::COMMAND)]
+    #[arg(hide_possible_values = true)]
+    pub(crate) descendants: Descendants,
+
+    /// How long to wait for the lock, connecting included, or `forever` [default: do not wait]
+    #[arg(long, value_name = "DUR", value_parser = parse_wait, allow_hyphen_values = true, help_heading = help::HELD)]
+    pub(crate) wait: Option<WaitLimit>,
+    /// `fail` with exit code 75, or `skip` silently with exit code 0
+    #[arg(long, value_name = "fail|skip", default_value = "fail", hide_possible_values = true, help_heading = help::HELD)]
+    pub(crate) on_held: OnHeld,
+    /// The exit code when the lock is held
+    #[arg(short = 'E', value_name = "CODE", default_value_t = crate::exit::HELD, help_heading = help::HELD)]
+    pub(crate) exit_code_when_held: u8,
+
+    /// How long the command has between SIGTERM and SIGKILL [default: 10s, or a third of the TTL if that is less]
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, allow_hyphen_values = true, help_heading = help::LOST)]
+    pub(crate) kill_after: Option<Duration>,
+
+    /// How long to try to release the lock after the command has ended
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, allow_hyphen_values = true, help_heading = help::ENDS)]
+    #[arg(default_value = "30s")]
+    pub(crate) release_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -104,25 +116,30 @@ pub(crate) enum OnHeld {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Descendants {
-    /// Release the lock when the command ends
+    /// They keep running; the lock is released
     Leave,
-    /// Wait until they have ended too
+    /// The lock is held until they have ended
     Wait,
-    /// End them
+    /// They are ended
     End,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = help::LIST)]
 pub(crate) struct ListArgs {
-    /// Also the locks that are free
+    /// Include locks that are free
     #[arg(long)]
     pub(crate) all: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Keep going: redraw the table on a terminal, print it again at each change elsewhere
+    #[arg(long)]
+    pub(crate) watch: bool,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = help::SHOW)]
 pub(crate) struct ShowArgs {
     /// The name of the lock
     pub(crate) name: String,
@@ -132,10 +149,21 @@ pub(crate) struct ShowArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = help::WAIT)]
+pub(crate) struct WaitArgs {
+    /// The name of the lock
+    pub(crate) name: String,
+    /// How long to wait, connecting included [default: forever]
+    #[arg(long, value_name = "DUR", value_parser = parse_duration, allow_hyphen_values = true)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = help::RELEASE)]
 pub(crate) struct ReleaseArgs {
     /// The name of the lock
     pub(crate) name: String,
-    /// Yes, take it away: its holder may still be at work
+    /// Confirm: the holder may still be running
     #[arg(long)]
     pub(crate) force: bool,
     /// Print JSON
@@ -155,6 +183,16 @@ pub(crate) struct MigrateArgs {
     /// Print the SQL instead of running it
     #[arg(long)]
     pub(crate) print: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The command that the page is about [default: db-mutex itself]
+    #[arg(value_name = "COMMAND")]
+    pub(crate) about: Option<String>,
+    /// Write all pages into this folder instead
+    #[arg(long, value_name = "DIR", conflicts_with = "about")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -1,64 +1,128 @@
-//! Which database, and how to reach it.
+//! Reaching the database: what a command may do there, and for how long it tries.
 
-use std::env;
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
-use db_mutex::{Connector, DbMutex};
+use db_mutex::{Connector, DbMutex, Error, WaitLimit};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::args::Cli;
-use crate::exit::{FAILED, Failure, USAGE};
+use crate::exit::{Failure, USAGE};
+use crate::place::Place;
+use crate::print;
 
 /// What a command wants to do with the database.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// It may create the SQLite file or the table.
+    /// Acquire locks. It may create the SQLite file or the table.
     Lock,
-    /// What is not there is most likely a path that is wrong.
+    /// Change what is there. What is not there is most likely a path that is wrong.
+    Change,
+    /// Look at what is there, with the right to read alone.
     Look,
 }
 
-/// The database that the command line names, not yet connected.
-pub(crate) fn connector(cli: &Cli, purpose: Purpose) -> Result<Connector, Failure> {
-    let (url, create) = match &cli.url {
-        Some(url) if url.is_empty() => {
-            return Err(Failure::new(USAGE, "the database url is empty; leave it out for the default"));
+/// A connected database, and what is left of the limit within which it had to be reached.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    pub(crate) mutex: DbMutex,
+    pub(crate) place: Place,
+    pub(crate) left: WaitLimit,
+}
+
+/// Connects once.
+pub(crate) async fn connect(cli: &Cli, purpose: Purpose) -> Result<Connected, Failure> {
+    connect_within(cli, purpose, WaitLimit::DontWait).await
+}
+
+/// Connects, and tries again until the limit while the reason of the failure may pass.
+pub(crate) async fn connect_within(cli: &Cli, purpose: Purpose, limit: WaitLimit) -> Result<Connected, Failure> {
+    let place = Place::of(cli)?.with_password();
+    place.refuse_memory()?;
+    let connector = match purpose {
+        Purpose::Lock => {
+            place.create_default_folder()?;
+            place.connector.clone()
         }
-        Some(url) => (url.clone(), purpose == Purpose::Lock),
-        None => (default_url()?, true),
+        // Nothing was ever locked there, which is no mistake in a path: an empty database says the same.
+        _ if place.is_untouched_default() => Connector::new("sqlite::memory:")?,
+        Purpose::Change => place.connector.clone().create_if_missing(false),
+        Purpose::Look => place.connector.clone().create_if_missing(false).read_only(true),
     };
-    Ok(Connector::new(&url)?.table(cli.table.clone()).create_if_missing(create))
+    let (mutex, left) = reach(&connector, limit).await.map_err(|failure| explain_default(&place, failure))?;
+    Ok(Connected { mutex, place, left })
 }
 
-pub(crate) async fn mutex(cli: &Cli, purpose: Purpose) -> Result<DbMutex, Failure> {
-    Ok(connector(cli, purpose)?.connect().await?)
+/// The default file was not chosen by the user, so a failure says that it was used, and how to use another.
+fn explain_default(place: &Place, failure: Failure) -> Failure {
+    if place.origin != crate::held::Origin::Default || failure.code == USAGE {
+        return failure;
+    }
+    let is_writable = place.connector.path().and_then(|file| file.parent()).is_some_and(|folder| {
+        nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK).is_ok()
+    });
+    let message = format!("{}; it is the default, name another with --url sqlite:/path/locks.db", failure.message);
+    Failure::new(if is_writable { failure.code } else { USAGE }, message)
 }
 
-/// A file in the user's state folder, so that two crontab lines find each other from any directory.
-fn default_url() -> Result<String, Failure> {
-    let folder = state_folder()
-        .ok_or_else(|| {
-            Failure::new(USAGE, "neither XDG_STATE_HOME nor HOME is set; say where with --url sqlite:/path/locks.db")
-        })?
-        .join("db-mutex");
-    DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|error| {
-        Failure::new(
-            FAILED,
-            format!("cannot create the folder {folder:?} for locks: {error}; say where with --url sqlite:/path"),
-        )
-    })?;
-    match folder.join("locks.db").to_str() {
-        Some(path) => Ok(format!("sqlite:{path}")),
-        None => {
-            Err(Failure::new(USAGE, "the state folder's path is not UTF-8; say where with --url sqlite:/path/locks.db"))
+async fn reach(connector: &Connector, limit: WaitLimit) -> Result<(DbMutex, WaitLimit), Failure> {
+    let begun = Instant::now();
+    let left = || match limit {
+        WaitLimit::AtMost(limit) => limit.saturating_sub(begun.elapsed()),
+        WaitLimit::Forever => Duration::MAX,
+        _ => Duration::ZERO,
+    };
+    let mut pause = Duration::from_millis(50);
+    // A limit shorter than a first connection takes must not be a reason never to connect.
+    let mut shortest = Duration::from_secs(1);
+    let mut last = None;
+    loop {
+        let outcome = match limit {
+            WaitLimit::AtMost(_) => timeout(left().max(shortest), connector.connect()).await.ok(),
+            // Bounded by the store itself.
+            _ => Some(connector.connect().await),
+        };
+        match outcome {
+            Some(Ok(mutex)) => {
+                let rest = if let WaitLimit::AtMost(_) = limit { WaitLimit::AtMost(left()) } else { limit };
+                return Ok((mutex, rest));
+            }
+            Some(Err(error)) if !error.is_transient() || limit == WaitLimit::DontWait => return Err(error.into()),
+            Some(Err(error)) => last = Some(error),
+            None => {}
         }
+        if left().is_zero() {
+            return Err(not_reached(last, begun.elapsed()));
+        }
+        sleep(jittered(pause).min(left())).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+        shortest = Duration::from_millis(50);
     }
 }
 
-/// As the [XDG base directories](https://specifications.freedesktop.org/basedir-spec/latest/) have it: a relative path
-/// does not count.
-fn state_folder() -> Option<PathBuf> {
-    let absolute = |variable| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+fn not_reached(last: Option<Error>, tried: Duration) -> Failure {
+    let mut failure = match last {
+        Some(error) => Failure::from(error),
+        None => Failure::new(crate::exit::FAILED, "could not open the database: the server did not respond"),
+    };
+    failure.message = format!("{}; tried for {}", failure.message, print::span(tried));
+    failure
+}
+
+/// Between half of a pause and all of it, so that many processes do not try in step.
+fn jittered(pause: Duration) -> Duration {
+    let random = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos() / 100;
+    pause / 2 + pause / 2 * (random % 1000) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_between_half_and_all() {
+        let pause = Duration::from_secs(1);
+        for _ in 0..1000 {
+            assert!(jittered(pause) >= pause / 2 && jittered(pause) <= pause);
+        }
+    }
 }

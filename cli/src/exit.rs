@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 
 use db_mutex::{Error, Invalid, StoreError};
 
+use crate::args::{OnHeld, RunArgs};
 use crate::print;
 
 /// The lock is held: `EX_TEMPFAIL` of sysexits.h, "try again later".
@@ -36,6 +37,15 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+
+    /// The outcome of a `run` that could not have the lock for this reason.
+    pub(crate) fn when_held(self, args: &RunArgs) -> Result<u8, Self> {
+        match args.on_held {
+            _ if self.code != HELD => Err(self),
+            OnHeld::Skip => Ok(0),
+            OnHeld::Fail => Err(Self { code: args.exit_code_when_held, ..self }),
+        }
     }
 }
 
@@ -71,7 +81,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// An error and what lies behind it, each told once.
+/// An error and its causes, without repetition.
 fn in_one_line(error: &dyn StdError) -> String {
     let mut line = error.to_string();
     let mut source = error.source();

@@ -1,35 +1,45 @@
-//! The `db-mutex` command: runs a command under a lock, and shows and mends locks.
+//! The `db-mutex` command: runs a command under a lock, and inspects and manages locks.
 //!
 //! | file | the one idea |
 //! |---|---|
-//! | `args` | what can be said on the command line |
+//! | `args` | what can be written on the command line |
+//! | `help`, `man` | what the help and the manual pages say beyond that |
 //! | `exit` | the exit codes |
-//! | `database` | which database |
+//! | `place` | which database: the URL that counts, or the default file |
+//! | `secrets` | the password that a URL lacks |
+//! | `database` | connecting to it, within a limit |
+//! | `held` | the locks of the commands around this one |
 //! | `run` | `db-mutex run`: from the lock to the exit code |
 //! | `program` | which command |
 //! | `keeper` | a process that is the command's parent, and ends it when the lease is over |
 //! | `signals` | the signals that are passed on |
 //! | `inspect` | `list`, `show`, `release`, `purge`, `migrate` |
+//! | `watch` | `list --watch` and `wait` |
 //! | `print` | times and tables for people, JSON for machines |
 
 mod args;
 mod database;
 mod exit;
+mod held;
+mod help;
 mod inspect;
 mod keeper;
+mod man;
+mod place;
 mod print;
 mod program;
 mod run;
+mod secrets;
 mod signals;
+mod watch;
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::args::{Cli, Command};
-use crate::exit::{FAILED, Failure, USAGE};
+use crate::exit::{FAILED, Failure};
 
 fn main() -> ExitCode {
     if let Some(code) = keeper::main() {
@@ -37,7 +47,7 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::try_parse() {
         Ok(cli) => execute(&cli),
-        Err(error) => usage(&error),
+        Err(error) => help::usage(&error),
     };
     ExitCode::from(outcome.unwrap_or_else(|failure| {
         if !failure.message.is_empty() {
@@ -64,35 +74,9 @@ fn execute(cli: &Cli) -> Result<u8, Failure> {
             Command::Release(args) => inspect::release(cli, args).await,
             Command::Purge(args) => inspect::purge(cli, args).await,
             Command::Migrate(args) => inspect::migrate(cli, args).await,
-            Command::Completions { shell } => {
-                let mut script = Vec::new();
-                clap_complete::generate(*shell, &mut Cli::command(), "db-mutex", &mut script);
-                print::line(String::from_utf8_lossy(&script).trim_end()).map(|()| 0)
-            }
-            Command::Man => man(),
+            Command::Wait(args) => watch::wait(cli, args).await,
+            Command::Completions { shell } => help::completions(*shell),
+            Command::Man(args) => man::man(args),
         }
     })
-}
-
-fn man() -> Result<u8, Failure> {
-    let failed = |error| Failure::new(FAILED, format!("cannot make the manual page: {error}"));
-    let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(failed)?;
-    print::line(String::from_utf8_lossy(&page).trim_end()).map(|()| 0)
-}
-
-/// Help and version as clap prints them; a mistake as one line.
-fn usage(error: &clap::Error) -> Result<u8, Failure> {
-    if !error.use_stderr() {
-        return print::line(error.render().to_string().trim_end()).map(|()| 0);
-    }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        print::note(error.render().to_string().trim_end());
-        return Ok(USAGE);
-    }
-    let text = error.render().to_string();
-    let paragraph = text.split("\n\n").next().unwrap_or_default();
-    let line = paragraph.strip_prefix("error: ").unwrap_or(paragraph);
-    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-    Err(Failure::new(USAGE, format!("{line}; see db-mutex --help")))
 }

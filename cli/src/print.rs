@@ -13,7 +13,13 @@ use crate::exit::{FAILED, Failure, by_signal};
 
 /// Prints a text and a line break. A reader that has gone away ends the command as the signal would: without a word.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{text}").map_err(|error| match error.kind() {
+    raw(&format!("{text}\n"))
+}
+
+/// Prints a text as it is, at once.
+pub(crate) fn raw(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::new(by_signal(Signal::SIGPIPE as i32), ""),
         _ => Failure::new(FAILED, format!("cannot write to standard output: {error}")),
     })
@@ -60,6 +66,19 @@ fn until(row: &LockRow) -> String {
 /// For how much longer a holder has the lock, in words.
 pub(crate) fn how_long(holder: &Holder) -> String {
     holder.expires_in.map_or("forever".into(), |left| format!("for at most {} more", span(left)))
+}
+
+/// By when the holder of a lock that was released by force notices, in words: it renews at least three times in a TTL; where
+/// it does not renew, it only knows when its lease ends.
+pub(crate) fn notices(row: &LockRow) -> String {
+    match (row.ttl, row.expires_in()) {
+        (Some(ttl), Some(left)) => format!(
+            "it notices at its next renewal, within {}, or without renewal when its lease ends, in {}",
+            span(ttl / 3),
+            span(left)
+        ),
+        _ => "its lease never ends, so it may not notice before it releases the lock".into(),
+    }
 }
 
 /// A table of locks, one a line.
@@ -109,10 +128,14 @@ fn trim_lines(text: &str) -> String {
     text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect::<Vec<_>>().join("\n")
 }
 
+/// Whole milliseconds, for machines.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A lock for machines. Times are RFC 3339 in UTC by the database's clock, durations whole milliseconds; `null` where
 /// there is no such time: a lock that never expires, one that was not released, or one that was released without a rest.
 pub(crate) fn to_json(row: &LockRow) -> Value {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     json!({
         "lock_id": row.lock_id.as_str(),
         "state": row.state().as_str(),

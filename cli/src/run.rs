@@ -9,10 +9,12 @@ use db_mutex::{DbMutex, Error, Guard, HolderName, Lock, LostReason, Ttl, WaitLim
 use nix::unistd::getpgrp;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::args::{Cli, OnHeld, RunArgs};
-use crate::database::{Purpose, mutex};
+use crate::args::{Cli, RunArgs};
+use crate::database::{Connected, Purpose, connect_within};
 use crate::exit::{FAILED, Failure, LOST, USAGE, by_signal};
+use crate::held;
 use crate::keeper::{BootTime, Deadline, Keeper, Order, Plan, Report, Status, Witness};
+use crate::place::Place;
 use crate::print;
 use crate::program::Program;
 use crate::signals::{Blocked, Signals, die_of};
@@ -44,13 +46,18 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
 async fn locked(cli: &Cli, args: &RunArgs, blocked: Vec<i32>, signals: &mut Signals) -> Result<Status, Failure> {
     let program = Program::find(args)?;
     check_text(args)?;
-    let mutex = tokio::select! {
-        mutex = mutex(cli, Purpose::Lock) => mutex?,
+    let limit = args.wait.unwrap_or(WaitLimit::DontWait);
+    let connected = tokio::select! {
+        connected = connect_within(cli, Purpose::Lock, limit) => connected?,
         signal = signals.next_that_ends() => return Ok(Status::Signaled(signal)),
     };
+    if let Err(failure) = held::refuse_to_wait_for_itself(&connected, &args.name).await {
+        return failure.when_held(args).map(|code| Status::Exited(code.into()));
+    }
+    let Connected { mutex, place, left } = connected;
     let ttl = args.ttl.unwrap_or(mutex.ttl());
     let notice = Notice::of(args, ttl)?;
-    let lock = lock_of(&mutex, args);
+    let lock = lock_of(&mutex, args).wait(left);
 
     let acquired = tokio::select! {
         acquired = acquire(&lock, args) => acquired,
@@ -61,18 +68,17 @@ async fn locked(cli: &Cli, args: &RunArgs, blocked: Vec<i32>, signals: &mut Sign
     };
     let guard = match acquired {
         Ok(guard) => guard,
-        Err(Error::Held { .. }) if args.on_held == OnHeld::Skip => return Ok(Status::Exited(0)),
         Err(error) => {
             settle(&mutex).await;
-            let held = error.is_held();
+            let is_held = error.is_held();
             let failure = Failure::from(error);
-            return Err(if held { Failure { code: args.exit_code_when_held, ..failure } } else { failure });
+            return if is_held { failure.when_held(args).map(|code| Status::Exited(code.into())) } else { Err(failure) };
         }
     };
 
     let watch = Watch { guard: &guard, notice, ttl };
     let mut environment: Vec<(OsString, OsString)> = env::vars_os().collect();
-    let additions = environment_of(&guard);
+    let additions = environment_of(&guard, &place);
     environment.retain(|(name, _)| additions.iter().all(|(added, _)| name != added));
     environment.extend(additions.iter().map(|(name, value)| (name.into(), value.into())));
     let plan = Plan {
@@ -146,7 +152,7 @@ async fn locked(cli: &Cli, args: &RunArgs, blocked: Vec<i32>, signals: &mut Sign
 }
 
 fn lock_of(mutex: &DbMutex, args: &RunArgs) -> Lock {
-    let mut lock = mutex.lock(&args.name).wait(args.wait.unwrap_or(WaitLimit::DontWait)).keep_alive(!args.no_renew);
+    let mut lock = mutex.lock(&args.name).keep_alive(!args.no_renew);
     if let Some(ttl) = args.ttl {
         lock = lock.ttl(ttl);
     }
@@ -234,7 +240,7 @@ fn in_words(status: Status) -> String {
     }
 }
 
-fn environment_of(guard: &Guard) -> [(&'static str, String); 4] {
+fn environment_of(guard: &Guard, place: &Place) -> [(&'static str, String); 5] {
     let expires_at = match guard.lease().expires_at {
         StoreTime::NEVER => "never".into(),
         expires_at => print::timestamp(expires_at),
@@ -244,6 +250,7 @@ fn environment_of(guard: &Guard) -> [(&'static str, String); 4] {
         ("DB_MUTEX_FENCE", guard.fence().to_string()),
         ("DB_MUTEX_OWNER", guard.owner_token().to_hex()),
         ("DB_MUTEX_EXPIRES_AT", expires_at),
+        (held::HELD, held::with_entry(place, guard.lock_id().as_str(), guard.fence())),
     ]
 }
 

@@ -48,6 +48,7 @@ fn list_shows_a_row_for_each_lock_that_is_taken() {
 #[test]
 fn list_json_is_an_array_with_the_documented_fields_and_nothing_else() {
     let sandbox = Sandbox::new();
+    sandbox.run(["migrate"]).assert_silent_success();
     let none = sandbox.run(["list", "--json"]);
     assert_eq!((none.code(), &*none.stdout, &*none.stderr), (Some(0), "[]\n", ""));
     let holder = sandbox.hold("nightly", &[]);
@@ -140,7 +141,12 @@ fn an_expired_lock_is_shown_as_such() {
 #[test]
 fn a_name_that_was_never_seen_is_1() {
     let sandbox = Sandbox::new();
-    assert!(sandbox.run(["show", "job"]).assert_refusal(1).contains("`job`"));
+    sandbox.run(["migrate"]).assert_silent_success();
+    let refused = sandbox.run(["show", "job"]);
+    assert!(refused.assert_refusal(1).contains("`job`"), "{refused:?}");
+    // Where it was looked for.
+    let place = format!("{:?}", sandbox.database().canonicalize().unwrap());
+    assert!(refused.assert_refusal(1).contains(&place), "{refused:?}");
     let shown = sandbox.run(["show", "job", "--json"]);
     assert_eq!((shown.code(), &*shown.stdout), (Some(1), "null\n"), "{shown:?}");
 }
@@ -163,7 +169,10 @@ fn release_takes_force_and_something_to_release() {
     let fence = sandbox.show("job")["fence"].as_i64().unwrap();
     assert!(sandbox.run(["release", "job"]).assert_refusal(64).contains("--force"));
     assert_eq!(sandbox.state("job"), "held");
-    sandbox.run(["release", "job", "--force"]).assert_silent_success();
+    let released = sandbox.run(["release", "job", "--force"]);
+    assert_eq!((released.code(), &*released.stderr, released.stdout.lines().count()), (Some(0), "", 1), "{released:?}");
+    let whom = format!(" pid {}, and it notices at its next renewal, within 10m, or ", holder.pid());
+    assert!(released.stdout.contains(&whom), "{released:?}");
     assert_eq!(sandbox.state("job"), "free");
     assert!(sandbox.run(["release", "job", "--force"]).assert_refusal(1).contains("`job`"));
     sandbox.run(["release", "other", "--force"]).assert_refusal(1);
@@ -175,13 +184,25 @@ fn release_takes_force_and_something_to_release() {
 #[test]
 fn release_tells_json_what_it_did() {
     let sandbox = Sandbox::new();
-    let holder = sandbox.hold("job", &[]);
-    for (code, released) in [(0, true), (1, false)] {
-        let told = sandbox.run(["release", "job", "--force", "--json"]);
-        assert_eq!(told.code(), Some(code));
-        let told: Value = serde_json::from_str(&told.stdout).unwrap();
-        assert_eq!(told, json!({ "lock_id": "job", "released": released }));
-    }
+    let holder = sandbox.hold("job", &["--ttl", "1h"]);
+    let row = sandbox.show("job");
+    let release = || {
+        let released = sandbox.run(["release", "job", "--force", "--json"]);
+        (released.code(), serde_json::from_str::<Value>(&released.stdout).unwrap())
+    };
+    let (code, mut released) = release();
+    assert!(released["ends_in_ms"].take().as_u64().unwrap() > 3_000_000);
+    let expected = json!({
+        "lock_id": "job", "released": true, "was": "held", "holder": row["holder"], "fence": row["fence"],
+        "notices_within_ms": 1_200_000, "ends_in_ms": null,
+    });
+    assert_eq!((code, released), (Some(0), expected));
+    assert_eq!(release(), (Some(1), json!({ "lock_id": "job", "released": false })));
+    drop(holder);
+
+    let holder = sandbox.hold("job", &["--ttl", "none"]);
+    let (_, released) = release();
+    assert_eq!((&released["notices_within_ms"], &released["ends_in_ms"]), (&Value::Null, &Value::Null));
     drop(holder);
 }
 

@@ -30,6 +30,7 @@
 
 mod bad_input;
 mod crashes;
+mod default_file;
 mod environment;
 mod exclusion;
 mod exit_codes;

@@ -21,7 +21,10 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        Self { folder: TempDir::with_prefix("db-mutex-command-").expect("a folder"), started: AtomicU32::new(0) }
+        let folder = TempDir::with_prefix("db-mutex-command-").expect("a folder");
+        let sandbox = Self { folder, started: AtomicU32::new(0) };
+        fs::create_dir_all(sandbox.database().parent().expect("a folder")).expect("a folder in a folder of ours");
+        sandbox
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -51,7 +54,8 @@ impl Sandbox {
     pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
-        command.env("HOME", self.folder.path()).env("XDG_STATE_HOME", self.path("state"));
+        // The default file is in the tester's real home, whatever HOME says.
+        command.env("HOME", self.folder.path()).env("DB_MUTEX_URL", format!("sqlite:{}", self.database().display()));
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }
@@ -102,8 +106,11 @@ impl Sandbox {
         self.show(name)["state"].as_str().expect("a state").to_owned()
     }
 
-    /// The rows that `list --all --json` tells of.
+    /// The rows that `list --all --json` tells of; none if no process has created the database.
     pub(crate) fn rows(&self) -> Vec<Value> {
+        if !self.database().exists() {
+            return Vec::new();
+        }
         let listed = self.run(["list", "--all", "--json"]);
         assert_eq!((listed.code(), &*listed.stderr), (Some(0), ""), "{listed:?}");
         serde_json::from_str(&listed.stdout).expect("a JSON array")
