@@ -37,7 +37,7 @@ impl Place {
         if !self.is_memory() {
             self.refuse_what_cannot_be_a_lock_file()?;
         }
-        if self.read_only {
+        if self.read_only && !self.is_memory() {
             return self.open_to_read();
         }
         self.create()?;
@@ -79,23 +79,34 @@ impl Place {
     fn open_to_read(&self) -> Result<Connection, StoreError> {
         let failed = |error| store_error(&self.path, error);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
+        let mut connection = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
         connection.busy_timeout(self.busy_timeout).map_err(failed)?;
-        if is_empty(&connection).unwrap_or(false) {
-            // Whoever created the file was interrupted before it created the table.
-            let mut none = Connection::open_in_memory().map_err(failed)?;
-            return migrate(&mut none, &self.path, self.table.as_str()).map(|()| none);
-        }
-        match check(&connection, &self.path, self.table.as_str()) {
+        let has_table = match self.has_table(&connection) {
             // Where there is no log, SQLite would have to create one. Without a log, everything is in the file itself.
-            Err(_) if !self.is_memory() && !wal_of(&self.path).exists() => {
-                let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+            Err(_) if !wal_of(&self.path).exists() => {
                 let uri = format!("file:{}?immutable=1", uri_path(&self.path));
-                let connection = Connection::open_with_flags(uri, flags).map_err(failed)?;
-                check(&connection, &self.path, self.table.as_str()).map(|()| connection)
+                let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+                connection = Connection::open_with_flags(uri, flags).map_err(failed)?;
+                self.has_table(&connection)?
             }
-            checked => checked.map(|()| connection),
+            checked => checked?,
+        };
+        if has_table {
+            return Ok(connection);
         }
+        let mut none = Connection::open_in_memory().map_err(failed)?;
+        migrate(&mut none, &self.path, self.table.as_str()).map(|()| none)
+    }
+
+    /// Whether the table is there. An empty database has none yet: whoever created it was interrupted. A database without
+    /// the table, but with others, is more likely the wrong one.
+    fn has_table(&self, connection: &Connection) -> Result<bool, StoreError> {
+        let failed = |error| store_error(&self.path, error);
+        let mut tables = connection.prepare("SELECT 1 FROM sqlite_master").map_err(failed)?;
+        if !tables.exists(()).map_err(failed)? {
+            return Ok(false);
+        }
+        check(connection, &self.path, self.table.as_str()).map(|()| true)
     }
 
     fn refuse_what_cannot_be_a_lock_file(&self) -> Result<(), StoreError> {
@@ -158,10 +169,6 @@ fn uri_path(path: &Path) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
     let bytes = path.as_os_str().as_encoded_bytes().iter();
     bytes.map(|&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
-fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
-    Ok(!connection.prepare("SELECT 1 FROM sqlite_master")?.exists(())?)
 }
 
 fn pragma(connection: &Connection, sql: &str) -> rusqlite::Result<String> {

@@ -48,6 +48,7 @@ fn pages() -> Result<Vec<(String, String)>, Failure> {
 fn page(name: &str, command: &Command, main: &Command) -> Result<(String, String), Failure> {
     let failed = |error| Failure::new(FAILED, format!("cannot make the manual page: {error}"));
     let mut text = Vec::new();
+    let usage = command.clone().render_usage().to_string();
     let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let command = command.clone().name(name.to_owned()).display_name(name.to_owned()).after_help("");
     let command = command.version(main.get_version().unwrap_or_default().to_owned());
@@ -55,18 +56,18 @@ fn page(name: &str, command: &Command, main: &Command) -> Result<(String, String
     let man = Man::new(command).title(name.to_uppercase());
     man.render_title(&mut text).map_err(failed)?;
     man.render_name_section(&mut text).map_err(failed)?;
-    man.render_synopsis_section(&mut text).map_err(failed)?;
+    synopsis(&usage).to_writer(&mut text).map_err(failed)?;
     man.render_description_section(&mut text).map_err(failed)?;
     man.render_options_section(&mut text).map_err(failed)?;
     if has_commands {
         man.render_subcommands_section(&mut text).map_err(failed)?;
     }
-    if !notes.is_empty() {
+    for (heading, lines) in sections(&notes) {
         let mut section = Roff::new();
-        section.control("SH", ["NOTES"]).control("nf", []);
-        notes.lines().for_each(|line| {
+        section.control("SH", [heading]).control("nf", []);
+        for line in lines {
             section.text([roman(line)]);
-        });
+        }
         section.control("fi", []).to_writer(&mut text).map_err(failed)?;
     }
     see_also(name, main).to_writer(&mut text).map_err(failed)?;
@@ -74,6 +75,38 @@ fn page(name: &str, command: &Command, main: &Command) -> Result<(String, String
     let text = String::from_utf8(text)
         .map_err(|error| Failure::new(FAILED, format!("cannot make the manual page: {error}")))?;
     Ok((name.to_owned(), text))
+}
+
+/// The usage as the help has it, one form a line.
+fn synopsis(usage: &str) -> Roff {
+    let mut section = Roff::new();
+    section.control("SH", ["SYNOPSIS"]).control("nf", []);
+    for line in usage.lines() {
+        section.text([roman(line.trim_start_matches("Usage:").trim())]);
+    }
+    section.control("fi", []);
+    section
+}
+
+/// What follows the options in the help, each paragraph under the heading that manual pages have for it.
+fn sections(notes: &str) -> Vec<(&'static str, Vec<&str>)> {
+    let mut sections: Vec<(&str, Vec<&str>)> = Vec::new();
+    for paragraph in notes.split("\n\n").filter(|paragraph| !paragraph.is_empty()) {
+        let is = |beginning: &str| paragraph.starts_with(beginning);
+        let (heading, skipped) = match () {
+            () if is("Exit codes:\n") => ("EXIT STATUS", 1),
+            () if is("Exit codes:") => ("EXIT STATUS", 0),
+            () if is("Environment") => ("ENVIRONMENT", 0),
+            () if is("Example") => ("EXAMPLES", 1),
+            () => ("NOTES", 0),
+        };
+        let lines = paragraph.lines().skip(skipped);
+        match sections.last_mut() {
+            Some((last, others)) if *last == heading => others.extend(std::iter::once("").chain(lines)),
+            _ => sections.push((heading, lines.collect())),
+        }
+    }
+    sections
 }
 
 fn see_also(name: &str, main: &Command) -> Roff {

@@ -13,7 +13,15 @@
 //! | `signals_while_waiting` | the same while db-mutex waits for the lock |
 //! | `lost_lease` | a lock that is lost while the command runs |
 //! | `exit_codes` | the table of exit codes |
-//! | `environment` | what the command sees, and where the locks are |
+//! | `environment` | what the command sees |
+//! | `default_file` | where the locks are if no place is named; permissions; files that are refused |
+//! | `secrets` | URLs in files, and passwords that are not in the URL |
+//! | `connecting` | servers that cannot be reached yet |
+//! | `nesting` | runs inside of runs |
+//! | `reading` | looking without the right to write |
+//! | `watching` | `wait` and `list --watch` |
+//! | `pages` | help and manual pages |
+//! | `servers` | the private database servers |
 //! | `bad_input` | what is refused, in one line |
 //! | `full_disk` | a disk with no room for a lock |
 //! | `inspect` | `list`, `show`, `release`, `purge`, `migrate` |
@@ -29,6 +37,7 @@
 //! | `tls` | whom the servers' certificates have to be from |
 
 mod bad_input;
+mod connecting;
 mod crashes;
 mod default_file;
 mod environment;
@@ -41,13 +50,19 @@ mod jobs;
 mod keeper;
 mod lost_lease;
 mod matrix;
+mod nesting;
+mod pages;
 mod postgres;
 mod proxy;
 mod pty;
+mod reading;
 mod release;
 mod running;
 mod sandbox;
+mod secrets;
+mod servers;
 mod signals;
 mod signals_while_waiting;
 mod terminal;
 mod tls;
+mod watching;
