@@ -109,7 +109,7 @@ fn not_reached(last: Option<Error>, tried: Duration) -> Failure {
 }
 
 /// Between half of a pause and all of it, so that many processes do not try in step.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let random = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos() / 100;
     pause / 2 + pause / 2 * (random % 1000) / 1000
 }

@@ -124,8 +124,13 @@ fn quoted(word: &str) -> String {
 pub(crate) fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "db-mutex", &mut script);
-    let script = String::from_utf8(script)
+    let mut script = String::from_utf8(script)
         .map_err(|error| Failure::new(FAILED, format!("cannot make the completions: {error}")))?;
+    if shell == clap_complete::Shell::Bash {
+        // clap_complete takes the dash in our name for the border of a subcommand, in one of two places: commands would have
+        // no completions.
+        script = script.replace("db__subcmd__mutex", "db__mutex");
+    }
     print::line(script.trim_end()).map(|()| 0)
 }
 

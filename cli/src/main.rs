@@ -9,6 +9,7 @@
 //! | `secrets` | the password that a URL lacks |
 //! | `database` | connecting to it, within a limit |
 //! | `held` | the locks of the commands around this one |
+//! | `acquire` | waiting for a lock on a server that is short of connections |
 //! | `run` | `db-mutex run`: from the lock to the exit code |
 //! | `program` | which command |
 //! | `keeper` | a process that is the command's parent, and ends it when the lease is over |
@@ -17,6 +18,7 @@
 //! | `watch` | `list --watch` and `wait` |
 //! | `print` | times and tables for people, JSON for machines |
 
+mod acquire;
 mod args;
 mod database;
 mod exit;

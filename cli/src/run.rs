@@ -9,6 +9,7 @@ use db_mutex::{DbMutex, Error, Guard, HolderName, Lock, LostReason, Ttl, WaitLim
 use nix::unistd::getpgrp;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::acquire;
 use crate::args::{Cli, RunArgs};
 use crate::database::{Connected, Purpose, connect_within};
 use crate::exit::{FAILED, Failure, LOST, USAGE, by_signal};
@@ -57,10 +58,10 @@ async fn locked(cli: &Cli, args: &RunArgs, blocked: Vec<i32>, signals: &mut Sign
     let Connected { mutex, place, left } = connected;
     let ttl = args.ttl.unwrap_or(mutex.ttl());
     let notice = Notice::of(args, ttl)?;
-    let lock = lock_of(&mutex, args).wait(left);
+    let lock = lock_of(&mutex, args);
 
     let acquired = tokio::select! {
-        acquired = acquire(&lock, args) => acquired,
+        acquired = acquire(&lock, left, args) => acquired,
         signal = signals.next_that_ends() => {
             settle(&mutex).await;
             return Ok(Status::Signaled(signal));
@@ -72,7 +73,11 @@ async fn locked(cli: &Cli, args: &RunArgs, blocked: Vec<i32>, signals: &mut Sign
             settle(&mutex).await;
             let is_held = error.is_held();
             let failure = Failure::from(error);
-            return if is_held { failure.when_held(args).map(|code| Status::Exited(code.into())) } else { Err(failure) };
+            return if is_held {
+                failure.when_held(args).map(|code| Status::Exited(code.into()))
+            } else {
+                Err(failure)
+            };
         }
     };
 
@@ -175,7 +180,7 @@ fn check_text(args: &RunArgs) -> Result<(), Failure> {
 }
 
 /// Acquires the lock; tells a person at a terminal, and nobody else, what takes so long.
-async fn acquire(lock: &Lock, args: &RunArgs) -> Result<Guard, Error> {
+async fn acquire(lock: &Lock, left: WaitLimit, args: &RunArgs) -> Result<Guard, Error> {
     if args.wait.is_some() && stderr().is_terminal() {
         match lock.try_acquire().await {
             Err(Error::Held { holder, .. }) => {
@@ -185,7 +190,7 @@ async fn acquire(lock: &Lock, args: &RunArgs) -> Result<Guard, Error> {
             outcome => return outcome,
         }
     }
-    lock.acquire().await
+    acquire::acquire(lock, left).await
 }
 
 /// How a release went.

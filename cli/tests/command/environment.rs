@@ -50,7 +50,7 @@ fn the_command_has_the_url_of_the_environment_and_no_other() {
     assert_eq!(told(&sandbox, "DB_MUTEX_URL"), None);
     assert!(!sandbox.read("all").contains("canary"));
     // It was heard, though.
-    assert!(sandbox.path("canary-option.db").exists() && !sandbox.database().exists());
+    assert!(sandbox.path("canary-option.db").exists() && sandbox.is_untouched());
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn the_same_file_is_used_from_every_directory() {
     let mut other = sandbox.command(["run", "job", "--", "true"]);
     other.current_dir(sandbox.path("elsewhere"));
     sandbox.spawn(other).wait().assert_refusal(75);
-    assert!(sandbox.database().exists());
+    assert!(!sandbox.is_untouched());
     drop(holder);
 }
 

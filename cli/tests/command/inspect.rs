@@ -237,7 +237,7 @@ fn migrate_prints_sql_that_creates_what_migrate_creates() {
         let by_hand = format!("{table}-by-hand.db");
         let printed = sandbox.run(["--table", table, "migrate", "--print"]);
         assert_eq!((printed.code(), &*printed.stderr), (Some(0), ""));
-        assert!(!sandbox.database().exists());
+        assert!(sandbox.is_untouched());
         open(&sandbox.path(&by_hand)).execute_batch(&printed.stdout).unwrap();
         let migrated = format!("{table}-migrated.db");
         sandbox.run(["--url", &format!("sqlite:{migrated}"), "--table", table, "migrate"]).assert_silent_success();

@@ -138,3 +138,14 @@ fn a_file_without_a_table_has_no_locks_yet() {
     assert!(refused.assert_refusal(125).contains("db-mutex migrate"), "{refused:?}");
     assert_eq!(count(&open(&sandbox.path("theirs.db")), "sqlite_master"), 1);
 }
+
+/// The same with a write-ahead log that was not begun.
+#[test]
+fn an_empty_file_with_the_mode_of_a_log_has_no_locks_yet() {
+    let sandbox = Sandbox::new();
+    open(&sandbox.path("empty.db")).execute_batch("PRAGMA journal_mode = WAL").unwrap();
+    let length = fs::metadata(sandbox.path("empty.db")).unwrap().len();
+    assert!(!sandbox.path("empty.db-wal").exists() && length > 0);
+    let listed = sandbox.run(["--url", "sqlite:empty.db", "list", "--json"]);
+    assert_eq!((listed.code(), &*listed.stdout), (Some(0), "[]\n"), "{listed:?}");
+}

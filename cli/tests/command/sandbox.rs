@@ -23,7 +23,10 @@ impl Sandbox {
     pub(crate) fn new() -> Self {
         let folder = TempDir::with_prefix("db-mutex-command-").expect("a folder");
         let sandbox = Self { folder, started: AtomicU32::new(0) };
-        fs::create_dir_all(sandbox.database().parent().expect("a folder")).expect("a folder in a folder of ours");
+        let database = sandbox.database();
+        fs::create_dir_all(database.parent().expect("a folder")).expect("a folder in a folder of ours");
+        // Empty, so that looking at it is no mistake.
+        File::create(database).expect("a file in a folder of ours");
         sandbox
     }
 
@@ -106,11 +109,13 @@ impl Sandbox {
         self.show(name)["state"].as_str().expect("a state").to_owned()
     }
 
-    /// The rows that `list --all --json` tells of; none if no process has created the database.
+    /// Whether nothing was written to the database.
+    pub(crate) fn is_untouched(&self) -> bool {
+        fs::metadata(self.database()).expect("the file of the sandbox").len() == 0
+    }
+
+    /// The rows that `list --all --json` tells of.
     pub(crate) fn rows(&self) -> Vec<Value> {
-        if !self.database().exists() {
-            return Vec::new();
-        }
         let listed = self.run(["list", "--all", "--json"]);
         assert_eq!((listed.code(), &*listed.stderr), (Some(0), ""), "{listed:?}");
         serde_json::from_str(&listed.stdout).expect("a JSON array")
