@@ -78,7 +78,7 @@ fn a_server_may_come_up_while_it_is_waited_for() {
     let run = ["--url", &url, "--table", "cli_connecting", "run", "late", "--wait", "forever", "--", "true"];
     let waiting = sandbox.start(run);
     // It tries to connect at once after that.
-    eventually("db-mutex catches signals", || waiting.has_in_mask("SigCgt", Signal::SIGTERM).then_some(()));
+    eventually("db-mutex receives signals", || waiting.has_in_mask("SigBlk", Signal::SIGTERM).then_some(()));
     thread::sleep(Duration::from_millis(300));
     pass_on(TcpListener::bind(&address).expect("the same address"), server, 0);
     waiting.wait().assert_silent_success();

@@ -171,6 +171,7 @@ fn a_job_in_the_background_is_stopped_when_it_reads_and_goes_on_in_the_foregroun
     shell.run("$DB_MUTEX run job -- sh -c 'echo $$ > child; read line; echo got:$line > got' &");
     let child = pid_in(&sandbox, "child");
     wait_for_state(child, 'T');
+    shell.run("until jobs | grep -q Stopped; do sleep 0.05; done");
     let number = shell.send("fg");
     shell.keys("hello\n");
     assert_eq!(shell.code(number), 0);
