@@ -1,5 +1,6 @@
 //! Reaching the database: what a command may do there, and for how long it tries.
 
+use std::io::{IsTerminal, stderr};
 use std::time::{Duration, SystemTime};
 
 use db_mutex::{Connector, DbMutex, Error, WaitLimit};
@@ -87,7 +88,12 @@ async fn reach(connector: &Connector, limit: WaitLimit) -> Result<(DbMutex, Wait
                 return Ok((mutex, rest));
             }
             Some(Err(error)) if !error.is_transient() || limit == WaitLimit::DontWait => return Err(error.into()),
-            Some(Err(error)) => last = Some(error),
+            Some(Err(error)) => {
+                if last.is_none() && stderr().is_terminal() {
+                    print::note(&format!("waiting for the database: {}", Failure::from(&error).message));
+                }
+                last = Some(error);
+            }
             None => {}
         }
         if left().is_zero() {

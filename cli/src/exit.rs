@@ -57,7 +57,13 @@ impl From<Invalid> for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let code = match &error {
+        Self::from(&error)
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let code = match error {
             Error::Invalid(_) => USAGE,
             Error::Held { .. } => HELD,
             Error::Lost { .. } => LOST,
@@ -65,11 +71,11 @@ impl From<Error> for Failure {
         };
         Self::new(
             code,
-            match &error {
+            match error {
                 Error::Held { lock_id, holder } => {
                     format!("lock `{lock_id}` is held by {holder}, {}", print::how_long(holder))
                 }
-                _ => in_one_line(&error),
+                _ => in_one_line(error),
             },
         )
     }
