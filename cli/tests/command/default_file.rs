@@ -7,7 +7,7 @@ use crate::sandbox::{Sandbox, open};
 
 /// Runs a shell script as a user whose home is `home` in the sandbox by the password database, with `$db` as db-mutex. With
 /// no home, the user has no entry there.
-fn at_home(sandbox: &Sandbox, home: Option<&str>, script: &str) -> Finished {
+pub(crate) fn at_home(sandbox: &Sandbox, home: Option<&str>, script: &str) -> Finished {
     let id = Command::new("id").arg("--user").output().expect("id");
     let rights = if id.stdout == b"0\n" { "--mount" } else { "--map-root-user" };
     let entry = home.map(|home| format!("root:x:0:0::{}:/bin/sh\n", sandbox.path(home).display()));

@@ -1,3 +1,4 @@
+use crate::default_file::at_home;
 use crate::sandbox::Sandbox;
 
 /// A shell line that runs db-mutex with these arguments under another lock, and what became of it.
@@ -83,23 +84,25 @@ fn each_run_adds_an_entry_in_which_no_place_can_be_read() {
     assert!(!held.contains("sqlite") && !held.contains(".db"), "{held}");
 }
 
+/// In a home of its own, where a command that is not refused would lock.
 #[test]
 fn an_inner_command_without_a_url_does_not_lock_somewhere_else() {
     let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("home")).unwrap();
     sandbox.write("url", "sqlite:a.db\n");
-    for origin in [["--url", "sqlite:a.db"], ["--url-file", "url"]] {
+    for origin in ["--url sqlite:a.db", "--url-file url"] {
         for arguments in
             ["run inner -- touch ran", "run outer --wait forever -- touch ran", "list", "release inner --force"]
         {
-            let mut outer = sandbox.command([&origin[..], &["run", "outer", "-c", &inner(arguments)]].concat());
-            outer.env_remove("DB_MUTEX_URL");
-            sandbox.spawn(outer).wait().assert_silent_success();
+            sandbox.write("inner.sh", &inner(arguments));
+            let ended = at_home(&sandbox, Some("home"), &format!("exec $db {origin} run outer -- sh inner.sh"));
+            ended.assert_silent_success();
             let said = sandbox.read("said");
             assert_eq!(sandbox.read("code"), "64\n", "{arguments}: {said}");
             assert!(said.contains("`outer`") && said.contains("--url") && said.contains("DB_MUTEX_URL"), "{said}");
         }
     }
-    assert!(!sandbox.path("ran").exists());
+    assert!(!sandbox.path("ran").exists() && !sandbox.path("home/.local").exists());
 }
 
 #[test]
