@@ -7,7 +7,7 @@ use std::time::Duration;
 use db_mutex::store::StoreTime;
 use db_mutex::{DbMutex, Error, Guard, HolderName, Lock, LostReason, Ttl, WaitLimit};
 use nix::unistd::getpgrp;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::acquire;
 use crate::args::{Cli, RunArgs};
@@ -22,6 +22,9 @@ use crate::signals::{Blocked, Signals, die_of};
 
 /// How long a store may take to settle what was left unfinished, before the process exits all the same.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// How long a release may take before a signal ends it.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// When a witness is started, which short commands need not pay for.
 const WITNESS_AFTER: Duration = Duration::from_millis(100);
@@ -216,9 +219,19 @@ async fn release(mutex: &DbMutex, guard: Guard, limit: Duration, signals: &mut S
         let left = give_up.saturating_duration_since(Instant::now());
         if mutex.shutdown(left).await.is_empty() { Released::Yes } else { Released::NotYet(failed) }
     };
-    let released = tokio::select! {
-        released = done => released,
-        _ = signals.next_that_ends() => Released::NotYet(format!("the release of the lock `{lock_id}` was interrupted")),
+    tokio::pin!(done);
+    // The signal of which the command has died may only now be read here.
+    let released = match timeout(AT_ONCE, &mut done).await {
+        Ok(released) => released,
+        Err(_) => {
+            signals.forget();
+            tokio::select! {
+                released = done => released,
+                _ = signals.next_that_ends() => {
+                    Released::NotYet(format!("the release of the lock `{lock_id}` was interrupted"))
+                }
+            }
+        }
     };
     match released {
         Released::NotYet(why) if until.is_never() => {

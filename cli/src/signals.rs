@@ -110,6 +110,11 @@ impl Signals {
         }
     }
 
+    /// Takes no notice of those that have come until now.
+    pub(crate) fn forget(&mut self) {
+        while self.0.try_recv().is_ok() {}
+    }
+
     /// The next signal that ends a process which does nothing about it.
     ///
     /// # Cancellation safety

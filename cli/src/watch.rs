@@ -47,10 +47,17 @@ pub(crate) async fn watch(mutex: &DbMutex, filter: &ListFilter, json: bool) -> R
         };
         tokio::select! {
             result = looked => result?,
-            _ = interrupt.recv() => return Ok(by_signal(Signal::SIGINT as i32)),
-            _ = terminate.recv() => return Ok(by_signal(Signal::SIGTERM as i32)),
+            _ = interrupt.recv() => return Ok(die_of(Signal::SIGINT, screen)),
+            _ = terminate.recv() => return Ok(die_of(Signal::SIGTERM, screen)),
         }
     }
+}
+
+/// Ends the process by a signal that it has caught, with the terminal as it was.
+fn die_of(signal: Signal, screen: Option<Screen>) -> u8 {
+    drop(screen);
+    let _ = signal_hook::low_level::emulate_default_handler(signal as i32);
+    by_signal(signal as i32)
 }
 
 /// What makes one list differ from another: not the time that has passed.

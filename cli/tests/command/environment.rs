@@ -51,6 +51,11 @@ fn the_command_has_the_url_of_the_environment_and_no_other() {
     assert!(!sandbox.read("all").contains("canary"));
     // It was heard, though.
     assert!(sandbox.path("canary-option.db").exists() && sandbox.is_untouched());
+
+    let mut by_variable = sandbox.command(["run", "job", "-c", &line]);
+    by_variable.env("DB_MUTEX_URL", "sqlite:canary-variable.db");
+    sandbox.spawn(by_variable).wait().assert_silent_success();
+    assert_eq!(told(&sandbox, "DB_MUTEX_URL").as_deref(), Some("sqlite:canary-variable.db"));
 }
 
 #[test]

@@ -58,7 +58,14 @@ impl Bench {
     fn state(&self, child: i32) -> String {
         let command =
             if self.sandbox.is_at_work(u32::try_from(child).expect("a process id")) { "works on" } else { "ended" };
-        let lock = if self.is_free() { "free" } else { "held" };
+        // A release may take a moment.
+        let is_free = (0..20).any(|_| {
+            self.is_free() || {
+                sleep(Duration::from_millis(50));
+                false
+            }
+        });
+        let lock = if is_free { "free" } else { "held" };
         format!("command {command}, lock {lock}")
     }
 

@@ -60,7 +60,11 @@ fn a_signal_ends_the_attempts_to_release() {
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.pid())).ok()?;
         children.trim().is_empty().then_some(())
     });
-    holder.signal(Signal::SIGTERM);
+    // For a moment it takes no notice, for a signal may have been the command's.
+    eventually("it has ended", || {
+        holder.signal(Signal::SIGTERM);
+        holder.has_ended().then_some(())
+    });
     let ended = holder.wait();
     assert_eq!(ended.code(), Some(3), "{ended:?}");
     assert!(ended.stderr.contains("was interrupted"), "{ended:?}");

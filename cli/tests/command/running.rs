@@ -63,6 +63,12 @@ impl Running {
             .any(|open| open.as_os_str().as_encoded_bytes().starts_with(path))
     }
 
+    /// Whether it waits to be reaped.
+    pub(crate) fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> Finished {
         let status = eventually("the process ends", || self.child.try_wait().expect("a child of ours"));
