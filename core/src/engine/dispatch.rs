@@ -24,7 +24,12 @@ const GATHERING: Duration = Duration::from_millis(5);
 /// A request outlives its caller: dropping an [`Asked`] takes only the wait away. A request that finds no call under way
 /// leaves at once, as a single call. While calls are under way, requests gather, and leave together when they are enough
 /// for their share of the places, or have waited for 5 ms. Renewals go before releases, and these before acquisitions; one
-/// place is kept for renewals where there are several.
+/// place is kept for renewals where there are several. Of the renewals those that keep their place for the shortest time go
+/// first.
+///
+/// A call that takes longer than its limit gives its place back and goes on beside the others; where too many do, new
+/// requests fail at once. Renewals are excepted: one whose call hangs keeps its place for a second at most, so that it does
+/// not delay another's for longer, and is not counted. Few can be under way, because a lease whose renewals hang is lost.
 #[derive(Clone)]
 pub(crate) struct Dispatch(Arc<Shared>);
 
@@ -62,7 +67,7 @@ pub(crate) struct Queues {
     /// The calls that have a place, and the requests in them.
     calls: usize,
     requests: usize,
-    /// The calls that took longer than their limit, and have given their place back.
+    /// The calls, other than renewals, that took longer than their limit and have given their place back.
     strays: usize,
     /// Whether a task waits for the end of the gathering, and whether that has ended.
     gathering: bool,
@@ -124,6 +129,8 @@ pub(crate) trait Kind: fmt::Debug + Sized + Send + Sync + 'static {
 
     /// Whether it is sent even if many calls hang: a lease that is not renewed is lost.
     const IS_RENEWAL: bool;
+    /// How long its call keeps a place at most.
+    const KEEPS_PLACE: Duration = if Self::IS_RENEWAL { Duration::from_secs(1) } else { Duration::MAX };
     /// Whether an answer still counts that comes after the limit of its call.
     const MAY_BE_LATE: bool;
 
@@ -260,7 +267,12 @@ impl Dispatch {
             let error = StoreError::new(StoreErrorKind::Unavailable, message).undone();
             return jobs.into_iter().for_each(|job| job.answer(Err(error.clone()), self.0.clock.now()));
         }
-        K::queue(&mut queues).extend(jobs);
+        let queue = K::queue(&mut queues);
+        for mut job in jobs {
+            job.limit = job.limit.min(K::KEEPS_PLACE);
+            let at = queue.partition_point(|earlier| earlier.limit <= job.limit);
+            queue.insert(at, job);
+        }
         drop(queues);
         self.pump();
     }
@@ -306,7 +318,7 @@ impl Dispatch {
     }
 
     fn send_read(&self, read: Read) {
-        let (mut place, limit) = (self.place(1), self.0.limits.call);
+        let (mut place, limit) = (self.place(1, false), self.0.limits.call);
         let time = self.0.time;
         self.0.driver.spawn(async move {
             let mut read = read;
@@ -317,13 +329,13 @@ impl Dispatch {
         });
     }
 
-    fn place(&self, requests: usize) -> Place {
-        Place { dispatch: self.clone(), requests, is_stray: false }
+    fn place(&self, requests: usize, is_renewal: bool) -> Place {
+        Place { dispatch: self.clone(), requests, is_renewal, is_stray: false }
     }
 
     fn send<K: Kind>(&self, jobs: Vec<Job<K>>) {
         let limit = jobs.iter().map(|job| job.limit).min().unwrap_or_default();
-        let place = self.place(jobs.len());
+        let place = self.place(jobs.len(), K::IS_RENEWAL);
         let (requests, replies) = jobs.into_iter().map(|job| (job.request, (job.limit, job.reply))).unzip();
         let flight = Flight { dispatch: self.clone(), sent: self.0.clock.now(), requests, replies };
         self.0.driver.spawn(flight.fly(place, limit));
@@ -514,6 +526,7 @@ impl<K: Kind> Drop for Flight<K> {
 struct Place {
     dispatch: Dispatch,
     requests: usize,
+    is_renewal: bool,
     is_stray: bool,
 }
 
@@ -523,7 +536,7 @@ impl Place {
         let mut queues = self.dispatch.0.queues();
         queues.calls -= 1;
         queues.requests -= self.requests;
-        queues.strays += 1;
+        queues.strays += usize::from(!self.is_renewal);
         drop(queues);
         self.is_stray = true;
         self.dispatch.pump();
@@ -535,6 +548,6 @@ impl Drop for Place {
         if !self.is_stray {
             self.give_back();
         }
-        self.dispatch.0.queues().strays -= 1;
+        self.dispatch.0.queues().strays -= usize::from(!self.is_renewal);
     }
 }

@@ -20,6 +20,9 @@ use crate::{Clock, LostReason, RenewRequest, Renewed, StoreError, StoreErrorKind
 /// A lease is renewed when a third of its TTL is over; an attempt that fails or takes longer than a sixth of the TTL is
 /// repeated until the lease's own deadline. Those of a similar TTL that are due at about the same time leave together. The
 /// deadline waits for no attempt.
+///
+/// An attempt is waited for longer than its call keeps a place in the background: renewals of long leases that hang delay that
+/// of a short one for a second at most.
 #[derive(Debug)]
 pub(crate) struct Renewal {
     clock: Arc<dyn Clock>,
