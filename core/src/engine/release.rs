@@ -109,7 +109,8 @@ impl Engine {
 
     /// Repeats the delete until it is done or the lease is over. A delete by owner is harmless to repeat.
     async fn release(&self, release: Release) {
-        let Release { request, mut insert, mut is_unknown, until } = release;
+        let Release { request, mut insert, mut is_unknown, mut until } = release;
+        let lasts = until.map(|until| until.since(self.clock.now()));
         if let Some(asked) = &mut insert
             && let Some(answered) = self.answer(asked).await
         {
@@ -125,14 +126,22 @@ impl Engine {
         loop {
             let mut asked = self.background.ask(request.clone());
             // However long it is queued: asking again would only make the queue longer.
-            let pause = match asked.answer().await.result {
-                // What is still under way for the owner may take effect later: the delete follows it once more.
-                Ok(_) if insert.is_some() => {
-                    if let Some(mut asked) = insert.take() {
-                        is_unknown |= asked.answer().await.result.is_err();
-                    }
-                    continue;
-                }
+            let result = asked.answer().await.result;
+            let pause = match &result {
+                Ok(_) => Duration::ZERO,
+                Err(error) if error.kind() == StoreErrorKind::Busy => busy.next(),
+                Err(_) => failing.next(),
+            };
+            let is_over = until.is_some_and(|until| self.clock.now() + pause >= until);
+            // What is still under way for the owner may take effect later, and its lease begin as late as that.
+            if (result.is_ok() || is_over)
+                && let Some(mut asked) = insert.take()
+            {
+                is_unknown |= asked.answer().await.result.is_err();
+                until = lasts.map(|lasts| self.clock.now() + lasts);
+                continue;
+            }
+            match result {
                 // The server may still be at work on an insert: after the longest that a call may take it is not.
                 Ok(_) if is_unknown => {
                     is_unknown = false;
@@ -140,14 +149,13 @@ impl Engine {
                     continue;
                 }
                 Ok(_) => return,
-                Err(error) if error.kind() == StoreErrorKind::Busy => busy.next(),
+                Err(_) if is_over => {
+                    let lock_id = &request.lock_id;
+                    return tracing::warn!(%lock_id, "a lock could not be released; it ends with its TTL");
+                }
                 Err(error) => {
                     tracing::debug!(lock_id = %request.lock_id, %error, "a release failed; trying again");
-                    failing.next()
                 }
-            };
-            if until.is_some_and(|until| self.clock.now() + pause >= until) {
-                return tracing::warn!(lock_id = %request.lock_id, "a lock could not be released; it ends with its TTL");
             }
             self.time.sleep(pause).await;
         }

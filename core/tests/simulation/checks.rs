@@ -143,9 +143,9 @@ impl World {
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 waited += Duration::from_millis(500);
-                // A process that pauses releases nothing.
+                // A process that pauses releases nothing, and neither does one that finds the row locked.
                 let now = self.now();
-                if self.state().processes.iter().any(|process| process.paused_until > now) {
+                if self.state().processes.iter().any(|process| process.paused_until.max(process.trouble_at) > now) {
                     waited = Duration::ZERO;
                 }
             }
