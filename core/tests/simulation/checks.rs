@@ -133,11 +133,6 @@ impl World {
             // A lock that rests has no owner, and ends by itself.
             while self.find(&lock_id).is_some_and(|row| row.owned && row.is_taken()) {
                 if waited > settling(call) {
-                    // A release is repeated until the longest TTL that the guard knows of is over. An extension whose outcome is
-                    // not known may last longer.
-                    if self.holder(id).is_some_and(|holder| self.state().perhaps_longer.contains(&holder)) {
-                        return;
-                    }
                     self.violated(format_args!("ghost: `{id}` is taken though nobody has it"));
                     return;
                 }
@@ -160,12 +155,10 @@ fn settling(call: Duration) -> Duration {
 }
 
 /// G8: an operation that did not get the lock leaves nothing taken, once its attempts are settled.
-pub(crate) async fn check_given_up(world: Arc<World>, process: usize, operation: u64, id: String, since: Duration) {
+pub(crate) async fn check_given_up(world: Arc<World>, process: usize, operation: u64, id: String) {
     let gave_up = world.now();
     tokio::time::sleep(settling(LONGEST_CALL)).await;
-    // Known: after a pause for longer than two TTLs its inserts may be sent when their releases have ended.
-    let has_paused = world.state().processes[process].paused_until >= since;
-    if has_paused || world.state().over || world.last_trouble(process) >= gave_up {
+    if world.state().over || world.last_trouble(process) >= gave_up {
         return;
     }
     if world.holder(&id) == Some(operation) {

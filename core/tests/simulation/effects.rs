@@ -1,6 +1,5 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use db_mutex_core::admin::LockRow;
 use db_mutex_core::store::{
@@ -22,11 +21,6 @@ pub(crate) trait Effect: Clone + Send + Sync + 'static {
     /// Does what is asked, now.
     fn take(&self, world: &World, process: usize) -> Result<Self::Answer, StoreError>;
 
-    /// Whether it was sent, at `sent`, after a delete of its owner.
-    fn is_after_delete(&self, _world: &World, _sent: Duration) -> bool {
-        false
-    }
-
     /// Whether the store may do it once more after it has returned `answer`.
     fn may_repeat(&self, _answer: &Self::Answer, _world: &World) -> bool {
         true
@@ -44,16 +38,6 @@ impl Effect for InsertRequest {
 
     fn take(&self, world: &World, process: usize) -> Result<Inserted, StoreError> {
         world.insert(process, self)
-    }
-
-    /// Known: an insert that has waited in the engine for a call or a pause of its process, for longer than its caller, is
-    /// sent all the same, after its deletes. If it were granted, the lock would be taken for its TTL. Here it fails.
-    fn is_after_delete(&self, world: &World, sent: Duration) -> bool {
-        let is_after = world.state().deleted.get(&self.owner).is_some_and(|deleted| *deleted <= sent);
-        if is_after {
-            world.trace(format_args!("{} sends an insert after its delete", self.holder));
-        }
-        is_after
     }
 
     /// The engine settles inserts whose outcome it does not know. Those that were answered it takes for finished: a store

@@ -116,11 +116,11 @@ impl Process {
                 if error.is_held() {
                     self.world.check_refusal(self.number, operation, &id, began);
                 }
-                drop(tokio::spawn(check_given_up(Arc::clone(&self.world), self.number, operation, id, since)));
+                drop(tokio::spawn(check_given_up(Arc::clone(&self.world), self.number, operation, id)));
             }
             None => {
                 self.world.trace(format_args!("{operation} was dropped while it waited"));
-                drop(tokio::spawn(check_given_up(Arc::clone(&self.world), self.number, operation, id, since)));
+                drop(tokio::spawn(check_given_up(Arc::clone(&self.world), self.number, operation, id)));
             }
         }
     }
@@ -210,11 +210,6 @@ impl Process {
                 let ttl = self.draw_ttl(scale);
                 world.trace(format_args!("p{} {operation} extends by {ttl}", self.number));
                 let extended = timeout(time, guard.extend(ttl)).await;
-                if !matches!(extended, Ok(Ok(())))
-                    && ttl.duration().is_none_or(|ttl| Some(ttl) > watched.ttl.duration())
-                {
-                    world.state().perhaps_longer.insert(operation);
-                }
                 world.trace(format_args!(
                     "p{} {operation} extended: {extended:?}, {:?} left",
                     self.number,
@@ -223,9 +218,6 @@ impl Process {
             }
             7 => {
                 let ensured = guard.ensure(time).await;
-                if ensured.is_err() {
-                    world.state().perhaps_longer.insert(operation);
-                }
                 world.trace(format_args!("p{} {operation} ensures {time:?}: {ensured:?}", self.number));
                 if ensured.is_ok() && guard.remaining().is_some_and(|left| left < time) {
                     world.violated(format_args!("ensure: {operation} has less than {time:?} left"));

@@ -41,10 +41,6 @@ impl ProcessStore {
         }
         let trouble = (fault != Fault::None).then(|| world.begin_trouble(self.process));
         let fault = if self.keeps_limit { fault.within(call) } else { fault };
-        // Known: with four calls that overstay the limit of their attempt, as renewals of a short lease soon do, the engine
-        // fails all requests of this process at once, renewals of other locks too. So there are fewer here.
-        let is_full = self.keeps_limit && world.state().processes[self.process].troubled >= 3;
-        let fault = if is_full && fault.takes_time() { Fault::Fails } else { fault };
         let until = now + call;
         let fail = || broken().for_all(requests.len());
         sleep(way).await;
@@ -117,9 +113,6 @@ impl ProcessStore {
     /// One request of a call, which may fail alone.
     fn effect<E: Effect>(&self, request: &E, until: Duration) -> Result<E::Answer, StoreError> {
         let world = &self.world;
-        if request.is_after_delete(world, until.saturating_sub(self.limits.call)) {
-            return Err(broken());
-        }
         let now = world.now();
         let single = {
             let state = &mut *world.state();
@@ -144,9 +137,6 @@ impl ProcessStore {
 
     /// The statement goes on in the server, whatever becomes of its connection.
     fn later<E: Effect>(&self, request: &E, after: Duration) {
-        if request.is_after_delete(&self.world, self.world.now().saturating_sub(Duration::from_millis(2))) {
-            return;
-        }
         let (store, request) = (self.clone(), request.clone());
         drop(tokio::spawn(async move {
             sleep(after).await;

@@ -37,11 +37,6 @@ impl Fault {
             fault => fault,
         }
     }
-
-    /// Whether the call takes longer than it should.
-    pub(crate) fn takes_time(self) -> bool {
-        matches!(self, Self::Slow(_) | Self::ReplyLate(_) | Self::Hangs { .. })
-    }
 }
 
 /// What happens to one request of a call, while the others are answered.

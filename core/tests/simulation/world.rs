@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Arguments;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -38,8 +38,6 @@ pub(crate) struct State {
     /// The operation of each owner that asked, and when the first delete of an owner has arrived.
     pub(crate) asked_by: HashMap<OwnerToken, u64>,
     pub(crate) deleted: HashMap<OwnerToken, Duration>,
-    /// The operations that have asked for a longer lease and do not know whether they have it.
-    pub(crate) perhaps_longer: HashSet<u64>,
     /// The run is over: what is dropped now has no effects.
     pub(crate) over: bool,
     /// Up to when the store's clock has followed the run's.
@@ -108,7 +106,6 @@ impl World {
                 refusals: HashMap::new(),
                 asked_by: HashMap::new(),
                 deleted: HashMap::new(),
-                perhaps_longer: HashSet::new(),
                 events: 0,
                 over: false,
                 followed: Duration::ZERO,
