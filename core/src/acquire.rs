@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::deadline::Deadline;
-use crate::engine::dispatch::{Answered, Asked};
 use crate::engine::holding::Holding;
+use crate::engine::job::{Answered, Asked};
 use crate::engine::pauses::Pauses;
 use crate::engine::queue::{Granted, Joining, Refusal, no_random_numbers};
 use crate::engine::{Engine, telemetry};
@@ -96,7 +96,8 @@ impl Acquisition {
 
     /// Asks the store once, and again while another transaction has the row locked.
     async fn without_waiting(&mut self) -> Result<Guard, Error> {
-        let time = self.engine().time;
+        let engine = Arc::clone(self.engine());
+        let time = engine.time;
         let (begun, mut pauses) = (time.now(), Pauses::while_busy());
         loop {
             return match self.attempt().await {
@@ -104,7 +105,7 @@ impl Acquisition {
                 Err(Refusal::Failed(error))
                     if error.kind() == StoreErrorKind::Busy && time.now() - begun < BUSY_LIMIT =>
                 {
-                    time.sleep(pauses.next()).await;
+                    time.sleep(pauses.next(&engine.jitter)).await;
                     continue;
                 }
                 Err(refusal) => Err(self.refused(refusal)),
@@ -123,13 +124,14 @@ impl Acquisition {
         loop {
             let engine = Arc::clone(self.engine());
             let asked = self.asked.insert(engine.ask(self.request.clone()));
-            let Some(Answered { result, sent }) = engine.answer(asked).await else {
+            let Some(Answered { result, sent, is_repeat }) = engine.answer(asked).await else {
                 // It may take effect at any time: that token is used up.
                 engine.give_up(&self.request, self.asked.take(), self.is_unknown);
                 self.mint()?;
                 return Err(Refusal::Failed(engine.too_late()));
             };
             self.asked = None;
+            self.is_unknown |= is_repeat;
             return match result {
                 Ok(Inserted::Granted(lease)) => {
                     Ok(Granted { request: self.request.clone(), lease, sent, is_unknown: self.is_unknown })
@@ -209,7 +211,7 @@ impl Acquisition {
         // A renewal never shortens a lease, so the shortest one asks for nothing, and finds out who the owner is.
         let asked = ttl.unwrap_or(Ttl::SHORTEST);
         let request = RenewRequest::new(lock_id.clone(), self.request.owner, asked);
-        let Answered { result, sent } = engine.ask_while_busy(&request, BUSY_LIMIT).await;
+        let Answered { result, sent, .. } = engine.ask_while_busy(&request, BUSY_LIMIT).await;
         let lease = match result.map_err(failed)? {
             Renewed::Renewed(lease) => lease,
             Renewed::NotHeld => return Err(self.lost()),

@@ -2,11 +2,11 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::Engine;
 use crate::engine::runtime::Time;
+use crate::engine::{Engine, Simulated};
 use crate::mutex::Shared;
 use crate::options::Options;
-use crate::{Clock, DbMutex, HolderName, Invalid, LockStore, SystemClock, Ttl, WaitLimit};
+use crate::{CancellationToken, Clock, DbMutex, HolderName, Invalid, LockStore, SystemClock, Ttl, WaitLimit};
 
 /// The environment variable that sets the TTL of a mutex for which none is set in code: a number of seconds, or `none`.
 const TTL_VARIABLE: &str = "DB_MUTEX_TTL_SECONDS";
@@ -21,11 +21,12 @@ pub struct DbMutexBuilder {
     /// The clock of a test.
     clock: Option<Arc<dyn Clock>>,
     batching: bool,
+    simulated: Option<Simulated>,
 }
 
 impl DbMutexBuilder {
     pub(crate) fn new(store: Arc<dyn LockStore>) -> Self {
-        Self { store, options: Options::new(), clock: None, batching: true }
+        Self { store, options: Options::new(), clock: None, batching: true, simulated: None }
     }
 
     /// Sets how long a lease lasts: a [`Duration`] or a [`Ttl`]. Default: `DB_MUTEX_TTL_SECONDS`, else 30 minutes.
@@ -83,6 +84,13 @@ impl DbMutexBuilder {
         self
     }
 
+    /// Takes jitter from `seed`, and ends the foreground, like its runtime would, when the token is cancelled: for simulations.
+    #[doc(hidden)]
+    pub fn simulated(mut self, seed: u64, foreground_ends: CancellationToken) -> Self {
+        self.simulated = Some(Simulated { seed, foreground_ends });
+        self
+    }
+
     /// Builds the mutex.
     ///
     /// # Errors
@@ -94,10 +102,11 @@ impl DbMutexBuilder {
             self.options.ttl = ttl_of_environment(value);
         }
         self.options.validated()?;
-        let engine = match self.clock {
-            Some(clock) => Engine::new(self.store, clock, Time::Tokio, self.batching),
-            None => Engine::new(self.store, Arc::new(SystemClock), Time::Real, self.batching),
+        let (clock, time) = match self.clock {
+            Some(clock) => (clock, Time::Tokio),
+            None => (Arc::new(SystemClock) as Arc<dyn Clock>, Time::Real),
         };
+        let engine = Engine::new(self.store, clock, time, self.batching, self.simulated);
         Ok(DbMutex { shared: Arc::new(Shared { engine, options: self.options }) })
     }
 }

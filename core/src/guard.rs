@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::dispatch::Answered;
 use crate::engine::holding::Holding;
+use crate::engine::job::Answered;
 use crate::engine::release::Release;
 use crate::engine::{Engine, telemetry};
 use crate::values::ClientTime;
@@ -169,7 +169,7 @@ impl Guard {
         }
         let request = RenewRequest::new(self.lock_id().clone(), *self.owner_token(), ttl);
         self.holding.asking(ttl);
-        let Answered { result, sent } = self.engine().ask_while_busy(&request, BUSY_LIMIT).await;
+        let Answered { result, sent, .. } = self.engine().ask_while_busy(&request, BUSY_LIMIT).await;
         match result {
             // A guard that is not valid any more stays lost, although no one else may have had the lock.
             Ok(Renewed::Renewed(_)) if self.holding.lose_if_over(self.now()) => Err(self.lost_error()),
@@ -198,9 +198,9 @@ impl Guard {
     pub async fn release(mut self) -> Result<(), Error> {
         self.end();
         let request = self.delete_request();
-        let deleted = self.engine().ask_while_busy(&request, BUSY_LIMIT).await.result;
-        match deleted {
-            Ok(Deleted::Released) => {
+        let Answered { result, is_repeat, .. } = self.engine().ask_while_busy(&request, BUSY_LIMIT).await;
+        match result {
+            Ok(deleted) if deleted == Deleted::Released || deleted == Deleted::Already && is_repeat => {
                 self.released = true;
                 self.engine().queue.released(self.lock_id());
                 Ok(())

@@ -38,8 +38,6 @@ mod values;
 pub use tokio_util::sync::CancellationToken;
 
 pub use crate::builder::DbMutexBuilder;
-#[doc(hidden)]
-pub use crate::engine::jitter::repeat_jitter;
 pub use crate::error::{Action, Error};
 pub use crate::guard::Guard;
 pub use crate::lock::Lock;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::Engine;
-use super::dispatch::{Answered, Asked};
+use super::job::{Answered, Asked};
 use super::pauses::Pauses;
 use super::queue::{Granted, PATIENCE, Refusal, Ticket, lock, no_random_numbers};
 use super::telemetry;
@@ -295,15 +295,15 @@ impl State {
     fn answered(&mut self, engine: &Arc<Engine>, question: Question, answered: Option<Answered<Inserted>>) {
         let Question { ticket, serves, asked } = question;
         let is_late = answered.is_none();
-        let answered = answered.unwrap_or_else(|| Answered { result: Err(engine.too_late()), sent: ClientTime::ZERO });
-        let Answered { result, sent } = answered;
+        let answered = answered.unwrap_or_else(|| Answered::failed(engine.too_late(), ClientTime::ZERO));
+        let Answered { result, sent, is_repeat } = answered;
         self.asking = None;
         let now = engine.time.now();
         let pause = match &result {
-            Err(error) if error.kind() == StoreErrorKind::Busy => self.busy.next(),
+            Err(error) if error.kind() == StoreErrorKind::Busy => self.busy.next(&engine.jitter),
             _ => {
                 self.busy = Pauses::while_busy();
-                self.held.next()
+                self.held.next(&engine.jitter)
             }
         };
         self.ask_at = now + pause;
@@ -313,6 +313,7 @@ impl State {
             engine.give_up(&waiter.request, Some(asked), waiter.is_unknown);
             waiter.begin_anew();
         }
+        waiter.is_unknown |= is_repeat;
         match result {
             Ok(Inserted::Granted(lease)) => {
                 let request = waiter.request.clone();

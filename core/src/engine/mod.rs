@@ -2,7 +2,9 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `dispatch` | requests outlive their callers, and leave together while the store is busy |
+//! | `dispatch` | requests outlive their callers, and are sent from the runtime that they belong to |
+//! | `batch` | which requests leave together, and when |
+//! | `job`, `flight` | a request, and a call under way |
 //! | `renewal` | leases are renewed in time, and their loss is reported in time |
 //! | `release` | locks that no one waits for are released, again and again until their lease ends |
 //! | `queue`, `line` | the waiters for locks, and those for one lock, in order |
@@ -14,10 +16,13 @@
 //! Architecture invariants: an insert, a renewal or a delete reaches the store through a [`Dispatch`](dispatch::Dispatch)
 //! only. A delete is sent only after the insert of its owner has returned; where that is not certain, once more later.
 
+pub(crate) mod batch;
 pub(crate) mod deadline;
 pub(crate) mod dispatch;
+pub(crate) mod flight;
 pub(crate) mod holding;
 pub(crate) mod jitter;
+pub(crate) mod job;
 pub(crate) mod line;
 pub(crate) mod pauses;
 pub(crate) mod queue;
@@ -29,16 +34,27 @@ pub(crate) mod telemetry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Clock, LockStore, StoreError, StoreErrorKind};
-use dispatch::{Answered, Asked, Dispatch, Kind, Setup};
+use crate::{CancellationToken, Clock, LockStore, StoreError, StoreErrorKind};
+use dispatch::{Dispatch, Setup};
+use jitter::Jitter;
+use job::{Answered, Asked, Kind};
 use pauses::Pauses;
 use queue::Queue;
 use release::Releases;
 use renewal::Renewal;
-use runtime::{Background, Driver, Time};
+use runtime::{Background, Driver, Home, Time};
 
 /// How many calls the background sends at a time where it has connections of its own.
 const CONNECTIONS_BEHIND: usize = 3;
+
+/// What a simulation decides in place of the operating system.
+#[derive(Debug, Clone)]
+pub(crate) struct Simulated {
+    /// Where the jitter comes from.
+    pub(crate) seed: u64,
+    /// Ends the foreground like the end of its runtime.
+    pub(crate) foreground_ends: CancellationToken,
+}
 
 /// The machinery of a mutex. All clones of the mutex, its locks and guards share it.
 #[derive(Debug)]
@@ -53,6 +69,7 @@ pub(crate) struct Engine {
     pub(crate) renewal: Renewal,
     pub(crate) releases: Releases,
     pub(crate) queue: Queue,
+    pub(crate) jitter: Jitter,
     /// How long a caller waits for the answer to one request.
     attempt: Duration,
     /// How long the store's server may go on with a request whose call has ended.
@@ -62,7 +79,17 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(store: Arc<dyn LockStore>, clock: Arc<dyn Clock>, time: Time, batching: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        store: Arc<dyn LockStore>,
+        clock: Arc<dyn Clock>,
+        time: Time,
+        batching: bool,
+        simulated: Option<Simulated>,
+    ) -> Arc<Self> {
+        let (jitter, ends) = match simulated {
+            Some(Simulated { seed, foreground_ends }) => (Jitter::from_seed(seed), Some(foreground_ends)),
+            None => (Jitter::default(), None),
+        };
         let mut limits = store.limits();
         if !batching {
             limits.batch = 1;
@@ -79,7 +106,7 @@ impl Engine {
         };
         let driver = Driver::Background(Arc::clone(&runner));
         let background = Dispatch::new(setup(store_behind), driver, behind.max(1), usize::from(behind > 1), None);
-        let driver = Driver::Foreground(Arc::default());
+        let driver = Driver::Foreground(Arc::new(Home::new(ends)));
         let foreground = (ahead > 0).then(|| Dispatch::new(setup(store), driver, ahead, 0, Some(background.clone())));
         Arc::new(Self {
             renewal: Renewal::new(Arc::clone(&clock)),
@@ -89,6 +116,7 @@ impl Engine {
             attempt: limits.call + limits.call / 10,
             call: limits.call,
             process: std::process::id(),
+            jitter,
             clock,
             time,
             foreground,
@@ -121,17 +149,19 @@ impl Engine {
 
     /// Sends a request, and again while its row is locked, for at most `limit`.
     pub(crate) async fn ask_while_busy<K: Kind + Clone>(&self, request: &K, limit: Duration) -> Answered<K::Answer> {
-        let (begun, mut pauses) = (self.time.now(), Pauses::while_busy());
+        let (begun, mut pauses, mut is_repeat) = (self.time.now(), Pauses::while_busy(), false);
         loop {
             let mut asked = self.ask(request.clone());
-            match self.answer(&mut asked).await {
+            let answered = self.answer(&mut asked).await;
+            is_repeat |= answered.as_ref().is_some_and(|answered| answered.is_repeat);
+            match answered {
                 Some(Answered { result: Err(error), .. })
                     if error.kind() == StoreErrorKind::Busy && self.time.now() - begun < limit =>
                 {
-                    self.time.sleep(pauses.next()).await;
+                    self.time.sleep(pauses.next(&self.jitter)).await;
                 }
-                Some(answered) => return answered,
-                None => return Answered { result: Err(self.too_late()), sent: self.clock.now() },
+                Some(answered) => return Answered { is_repeat, ..answered },
+                None => return Answered::failed(self.too_late(), self.clock.now()),
             }
         }
     }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::jitter::random_between;
+use super::jitter::Jitter;
 
 /// The pauses between attempts: growing, and at random within bounds, so that many do not ask in step.
 #[derive(Debug, Clone)]
@@ -31,8 +31,8 @@ impl Pauses {
     }
 
     /// The next pause: between half of the longest that it may be and all of it.
-    pub(crate) fn next(&mut self) -> Duration {
-        let pause = self.next.mul_f64(random_between(0.5, 1.0));
+    pub(crate) fn next(&mut self, jitter: &Jitter) -> Duration {
+        let pause = self.next.mul_f64(jitter.between(0.5, 1.0));
         self.next = self.next.mul_f64(self.factor).min(self.longest);
         pause
     }
@@ -44,9 +44,9 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_the_longest() {
-        let mut pauses = Pauses::while_held();
-        assert!(pauses.next() <= Duration::from_millis(20));
-        let later: Vec<_> = (0..20).map(|_| pauses.next()).collect();
+        let (mut pauses, jitter) = (Pauses::while_held(), Jitter::default());
+        assert!(pauses.next(&jitter) <= Duration::from_millis(20));
+        let later: Vec<_> = (0..20).map(|_| pauses.next(&jitter)).collect();
         assert!(later.iter().all(|pause| *pause <= Duration::from_millis(500)), "{later:?}");
         assert!(later[19] >= Duration::from_millis(250), "{later:?}");
     }

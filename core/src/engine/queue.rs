@@ -141,7 +141,7 @@ impl Engine {
         let is_served = std::mem::replace(&mut state.is_served, true);
         if first.is_some() {
             // After a question of its own the next comes after a pause.
-            state.ask_at = self.time.now() + state.held.next();
+            state.ask_at = self.time.now() + state.held.next(&self.jitter);
         }
         let waiter = Waiter { request, until, first, is_unknown, slot: Slot::Waiting, waker: None, pending: None };
         state.waiters.insert(ticket, waiter);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Engine;
-use super::dispatch::Asked;
+use super::job::Asked;
 use super::pauses::Pauses;
 use crate::values::ClientTime;
 use crate::{DeleteRequest, InsertRequest, Inserted, LockId, StoreErrorKind, Ttl};
@@ -115,6 +115,7 @@ impl Engine {
             && let Some(answered) = self.answer(asked).await
         {
             insert = None;
+            is_unknown |= answered.is_repeat;
             match answered.result {
                 Ok(Inserted::Held(_) | Inserted::Spent) if !is_unknown => return,
                 Err(error) if error.is_undone() && !is_unknown => return,
@@ -129,15 +130,16 @@ impl Engine {
             let result = asked.answer().await.result;
             let pause = match &result {
                 Ok(_) => Duration::ZERO,
-                Err(error) if error.kind() == StoreErrorKind::Busy => busy.next(),
-                Err(_) => failing.next(),
+                Err(error) if error.kind() == StoreErrorKind::Busy => busy.next(&self.jitter),
+                Err(_) => failing.next(&self.jitter),
             };
             let is_over = until.is_some_and(|until| self.clock.now() + pause >= until);
             // What is still under way for the owner may take effect later, and its lease begin as late as that.
             if (result.is_ok() || is_over)
                 && let Some(mut asked) = insert.take()
             {
-                is_unknown |= asked.answer().await.result.is_err();
+                let answered = asked.answer().await;
+                is_unknown |= answered.result.is_err() || answered.is_repeat;
                 until = lasts.map(|lasts| self.clock.now() + lasts);
                 continue;
             }

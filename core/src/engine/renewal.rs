@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Engine;
-use super::dispatch::{Answered, Asked};
+
 use super::holding::Holding;
-use super::jitter::random_between;
+use super::job::{Answered, Asked};
 use super::telemetry;
 use crate::values::ClientTime;
 use crate::{Clock, LostReason, RenewRequest, Renewed, StoreError, StoreErrorKind};
@@ -205,9 +205,9 @@ impl Engine {
             return self.renewal_answered(holding, answered);
         }
         let late = StoreError::new(StoreErrorKind::Unavailable, "the store did not answer in time");
-        self.renewal_answered(holding, Answered { result: Err(late), sent: self.clock.now() });
+        self.renewal_answered(holding, Answered::failed(late, self.clock.now()));
         // A late answer still counts, from when its request was sent.
-        let Answered { result, sent } = asked.answer().await;
+        let Answered { result, sent, .. } = asked.answer().await;
         if let Ok(Renewed::Renewed(lease)) = result {
             holding.renewed(lease, sent, holding.ttl);
         }
@@ -215,7 +215,7 @@ impl Engine {
 
     fn renewal_answered(self: &Arc<Self>, holding: &Arc<Holding>, answered: Answered<Renewed>) {
         let Some(ttl) = holding.ttl.duration() else { return };
-        let Answered { result, sent } = answered;
+        let Answered { result, sent, .. } = answered;
         let now = self.clock.now();
         match result {
             _ if holding.is_ending() || holding.lose_if_over(now) => {}
@@ -235,7 +235,7 @@ impl Engine {
                 telemetry::renewal_failed(holding, &error);
                 holding.renewal_failed();
                 let pause = (ttl / 20).clamp(Duration::from_millis(10), Duration::from_secs(5));
-                self.renewal.renew_at(holding, now + pause.mul_f64(random_between(0.5, 1.0)));
+                self.renewal.renew_at(holding, now + pause.mul_f64(self.jitter.between(0.5, 1.0)));
             }
         }
     }

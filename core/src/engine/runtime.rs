@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Id, Runtime};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 /// How long the background finishes its work after the last clone of a mutex is gone.
 const DRAINING: Duration = Duration::from_secs(5);
@@ -73,7 +74,7 @@ impl Time {
 #[derive(Debug, Clone)]
 pub(crate) enum Driver {
     /// The runtime in which the mutex was first used.
-    Foreground(Arc<OnceLock<Handle>>),
+    Foreground(Arc<Home>),
     /// The background.
     Background(Arc<Background>),
 }
@@ -82,11 +83,7 @@ impl Driver {
     /// Runs `task`, or drops it if there is no runtime for it any more.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         match self {
-            Self::Foreground(home) => {
-                if let Some(home) = home.get() {
-                    home.spawn(task);
-                }
-            }
+            Self::Foreground(home) => home.spawn(task),
             Self::Background(background) => background.spawn(task),
         }
     }
@@ -95,10 +92,40 @@ impl Driver {
     pub(crate) fn is_here(&self) -> bool {
         let Ok(current) = Handle::try_current() else { return false };
         let runtime = match self {
-            Self::Foreground(home) => Some(home.get_or_init(|| current.clone()).id()),
+            Self::Foreground(home) => home.runtime(&current),
             Self::Background(background) => background.runtime(),
         };
         runtime == Some(current.id())
+    }
+}
+
+/// The runtime in which a mutex was first used.
+#[derive(Debug)]
+pub(crate) struct Home {
+    runtime: OnceLock<Handle>,
+    /// Ends it in a simulation, which has a single runtime.
+    ends: Option<CancellationToken>,
+}
+
+impl Home {
+    pub(crate) fn new(ends: Option<CancellationToken>) -> Self {
+        Self { runtime: OnceLock::new(), ends }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let Some(runtime) = self.runtime.get() else { return };
+        match self.ends.clone() {
+            None => drop(runtime.spawn(task)),
+            Some(ends) => drop(runtime.spawn(async move {
+                let _: Option<()> = ends.run_until_cancelled_owned(task).await;
+            })),
+        }
+    }
+
+    /// The runtime; `current` becomes it if there is none yet.
+    fn runtime(&self, current: &Handle) -> Option<Id> {
+        let has_ended = self.ends.as_ref().is_some_and(CancellationToken::is_cancelled);
+        (!has_ended).then(|| self.runtime.get_or_init(|| current.clone()).id())
     }
 }
 

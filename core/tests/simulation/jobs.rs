@@ -3,10 +3,11 @@ use std::time::Duration;
 
 use db_mutex_core::store::Limits;
 use db_mutex_core::testing::{ClientTime, Clock};
-use db_mutex_core::{DbMutex, Error, Guard, HolderName, Lock, LostReason, Ttl};
+use db_mutex_core::{CancellationToken, DbMutex, Error, Guard, HolderName, Lock, LostReason, Ttl};
 use tokio::time::{Instant, timeout};
 
 use crate::checks::{Watched, check_given_up, watch};
+use crate::random::Random;
 use crate::store::ProcessStore;
 use crate::world::{Held, Waiter, World};
 
@@ -17,6 +18,8 @@ pub(crate) struct Process {
     pub(crate) number: usize,
     pub(crate) mutex: DbMutex,
     pub(crate) limits: Limits,
+    /// Ends the runtime in which its tasks run.
+    pub(crate) runtime_ends: CancellationToken,
     ids: Arc<[String]>,
 }
 
@@ -51,13 +54,15 @@ impl Process {
             began: random.millis(0, 1_000_000),
             rate: random.pick(&[1000, 1000, 997, 1003]),
         });
+        let runtime_ends = CancellationToken::new();
         let mutex = DbMutex::builder(Arc::new(store))
             .ttl(Duration::from_secs(60))
             .holder(HolderName::new(format!("p{number}")).unwrap())
             .clock(clock)
+            .simulated(world.draw(Random::next), runtime_ends.clone())
             .build()
             .unwrap();
-        Self { world: Arc::clone(world), number, mutex, limits, ids: Arc::clone(ids) }
+        Self { world: Arc::clone(world), number, mutex, limits, runtime_ends, ids: Arc::clone(ids) }
     }
 
     /// One job after the other.

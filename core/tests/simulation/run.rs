@@ -1,9 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::LockId;
 use db_mutex_core::store::{DeleteRequest, Limits, LockStore};
-use tokio::task::JoinSet;
+use db_mutex_core::{CancellationToken, LockId};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use crate::gate::Gated;
 use crate::jobs::Process;
@@ -16,7 +16,6 @@ const LIMIT: Duration = Duration::from_secs(3600);
 
 /// Takes the course of one seed; answers the promise that was broken, if one was, and what happened until then.
 pub(crate) fn run(seed: u64, traced: bool) -> (Option<String>, Vec<String>) {
-    db_mutex_core::repeat_jitter(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let world = runtime.block_on(async {
         let world = World::new(seed, traced);
@@ -34,13 +33,21 @@ async fn all(world: &Arc<World>) {
     let (ids, processes) = world.draw(|random| (random.pick(&[1, 1, 2, 3, 3, 6, 10]), random.between(2, 3)));
     let ids: Arc<[String]> = (0..ids).map(|number| format!("lock-{number}")).collect();
     let mut tasks = JoinSet::new();
-    let mut started = Vec::new();
+    let (mut started, mut ending) = (Vec::new(), Vec::new());
     for number in 0..usize::try_from(processes).unwrap() {
         let has_quiet = number == 0 && world.draw(|random| random.chance(50));
         let process = Process::start(world, number, &ids, has_quiet);
+        let ends = world.draw(|random| random.chance(15));
+        let mut first = FirstRuntime { process: number, ends: process.runtime_ends.clone(), tasks: Vec::new() };
         for _ in 0..world.draw(|random| random.pick(&[1, 1, 2, 3, 6])) {
             let jobs = world.draw(|random| random.between(1, 4));
-            tasks.spawn(Gated::new(world, number, process.clone().work(jobs)));
+            let task = tasks.spawn(Gated::new(world, number, process.clone().work(jobs)));
+            if ends && world.draw(|random| random.chance(70)) {
+                first.tasks.push(task);
+            }
+        }
+        if ends {
+            ending.push(tokio::spawn(first.ends(Arc::clone(world))));
         }
         if has_quiet {
             let mutex = process.mutex.clone();
@@ -51,16 +58,39 @@ async fn all(world: &Arc<World>) {
     }
     let operator = tokio::spawn(operate(Arc::clone(world), Arc::clone(&ids), started.len()));
     while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
+        if let Err(error) = ended
+            && !error.is_cancelled()
+        {
             world.violated(format_args!("a task failed: {error}"));
         }
     }
     operator.abort();
+    ending.iter().for_each(JoinHandle::abort);
     world.trace(format_args!("all jobs are done"));
     world.state().weather.clear();
     if !world.has_failed() {
         let call = started.iter().map(|process| process.limits.call).max().unwrap_or_default();
         world.check_no_ghosts(&ids, call).await;
+    }
+}
+
+/// The runtime in which the mutex of a process was first used. The process has another, which goes on.
+struct FirstRuntime {
+    process: usize,
+    ends: CancellationToken,
+    tasks: Vec<AbortHandle>,
+}
+
+impl FirstRuntime {
+    /// Ends at some time, with its tasks and the requests that these have sent.
+    async fn ends(self, world: Arc<World>) {
+        let scale = world.state().weather.scale;
+        let lasts = world.draw(|random| random.millis(1, 8 * scale));
+        tokio::time::sleep(lasts).await;
+        world.trace(format_args!("p{} loses its first runtime, with {} tasks", self.process, self.tasks.len()));
+        world.trouble(self.process);
+        self.ends.cancel();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 

@@ -43,17 +43,18 @@ impl ProcessStore {
         let fault = if self.keeps_limit { fault.within(call) } else { fault };
         let until = now + call;
         let fail = || broken().for_all(requests.len());
+        let on_the_way = OnTheWay { store: self, requests, has_arrived: false };
         sleep(way).await;
+        if let Fault::Slow(by) = fault {
+            sleep(by).await;
+        }
+        on_the_way.arrives();
         let answers = match fault {
-            Fault::None => self.effects(requests, until),
+            Fault::None | Fault::Slow(_) => self.effects(requests, until),
             Fault::Fails => fail(),
             Fault::ReplyLost => {
                 self.effects(requests, until);
                 fail()
-            }
-            Fault::Slow(by) => {
-                sleep(by).await;
-                self.effects(requests, until)
             }
             Fault::ReplyLate(by) => {
                 let answers = self.effects(requests, until);
@@ -158,6 +159,35 @@ impl ProcessStore {
                 let _ = request.take(world, store.process);
             }
         }));
+    }
+}
+
+/// Requests that have been sent. Dropped with their runtime, they may still arrive.
+struct OnTheWay<'a, E: Effect> {
+    store: &'a ProcessStore,
+    requests: &'a [E],
+    has_arrived: bool,
+}
+
+impl<E: Effect> OnTheWay<'_, E> {
+    fn arrives(mut self) {
+        self.has_arrived = true;
+    }
+}
+
+impl<E: Effect> Drop for OnTheWay<'_, E> {
+    fn drop(&mut self) {
+        let world = &self.store.world;
+        if self.has_arrived || world.state().over {
+            return;
+        }
+        let call = u64::try_from(self.store.limits.call.as_millis()).unwrap();
+        for request in self.requests {
+            let arrives = request.id().as_str() != QUIET && world.draw(|random| random.chance(50));
+            if arrives {
+                self.store.later(request, world.draw(|random| random.millis(0, call - 5)));
+            }
+        }
     }
 }
 
