@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::store::Limits;
+use db_mutex_core::store::{Limits, RenewRequest};
 use db_mutex_core::{DbMutex, Error, LockId};
 
 use crate::world::World;
@@ -72,6 +72,17 @@ pub(crate) async fn keep_quiet(world: Arc<World>, process: usize, mutex: DbMutex
     let took = world.now() - began;
     if took > bound && !paused_lately() {
         world.violated(format_args!("G6: the release of `{QUIET}` took {took:?}: {released:?}"));
+    }
+}
+
+/// A renewal that succeeds is not repeated before it is due: no other lock's limit is its own.
+pub(crate) fn check_renewal(world: &World, process: usize, request: &RenewRequest) {
+    let now = world.now();
+    let earlier = world.state().processes[process].quiet_renewed_at.replace(now);
+    let (Some(earlier), Some(ttl)) = (earlier, request.ttl.duration()) else { return };
+    // After trouble attempts that were late may come together.
+    if world.last_trouble(process) + ttl < earlier && now - earlier < ttl / 8 {
+        world.violated(format_args!("G6: `{QUIET}` is renewed {:?} after its last renewal", now - earlier));
     }
 }
 

@@ -10,7 +10,7 @@ use db_mutex_core::{LockId, StoreError, StoreErrorKind};
 
 use crate::checks::operation_of;
 use crate::effects::Effect;
-use crate::quiet::QUIET;
+use crate::quiet::{QUIET, check_renewal};
 use crate::weather::{Fault, Single};
 use crate::world::World;
 
@@ -235,10 +235,15 @@ impl LockStore for ProcessStore {
     }
 
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
-        self.send_one(request).await
+        self.renew_many(std::slice::from_ref(request)).await.pop().unwrap_or_else(|| Err(broken()))
     }
 
     async fn renew_many(&self, requests: &[RenewRequest]) -> Vec<Result<Renewed, StoreError>> {
+        if let Some(quiet) = requests.iter().find(|request| request.lock_id.as_str() == QUIET) {
+            check_renewal(&self.world, self.process, quiet);
+            let takes = self.world.state().weather.quiet_renewal;
+            sleep(takes).await;
+        }
         self.send(requests).await
     }
 

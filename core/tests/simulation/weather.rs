@@ -59,6 +59,8 @@ pub(crate) struct Weather {
     pub(crate) shortest: u64,
     /// By how much the store's clock may still step forward: less than the margin of every TTL, all steps together.
     pub(crate) step_budget_ms: u64,
+    /// How long the renewals of the quiet lock take, which is shorter than any of its attempts may take.
+    pub(crate) quiet_renewal: Duration,
     faults_percent: u64,
     singles_percent: u64,
     calm_from: Duration,
@@ -76,7 +78,8 @@ impl Weather {
         let outages = outages.collect();
         let (shortest, step_budget_ms) = random.pick(&[(100, 40), (200, 90)]);
         let (faults_percent, singles_percent) = (random.pick(&[0, 3, 10, 30]), random.pick(&[0, 0, 3, 10]));
-        Self { scale, shortest, step_budget_ms, faults_percent, singles_percent, calm_from, outages }
+        let quiet_renewal = Duration::from_millis(random.pick(&[0, 200]));
+        Self { scale, shortest, step_budget_ms, quiet_renewal, faults_percent, singles_percent, calm_from, outages }
     }
 
     /// From now on the store does what it should. What was sent before may still take effect.

@@ -53,6 +53,8 @@ pub(crate) struct Process {
     pub(crate) paused_until: Duration,
     /// When something last went wrong between this process and the store.
     pub(crate) trouble_at: Duration,
+    /// When the quiet lock was last renewed.
+    pub(crate) quiet_renewed_at: Option<Duration>,
     /// How many calls are under way with which something is wrong.
     pub(crate) troubled: usize,
 }
