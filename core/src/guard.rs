@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::holding::Holding;
 use crate::engine::job::Answered;
 use crate::engine::release::Release;
+use crate::engine::renewal::FINDING_OUT;
 use crate::engine::{Engine, telemetry};
 use crate::values::ClientTime;
 use crate::{
@@ -179,6 +180,8 @@ impl Guard {
                 Ok(())
             }
             Ok(Renewed::NotHeld) => {
+                self.engine().not_held(&self.holding);
+                self.engine().time.within(2 * FINDING_OUT, self.holding.reason_known()).await;
                 self.holding.lose(LostReason::Expired);
                 Err(self.lost_error())
             }
@@ -218,7 +221,8 @@ impl Guard {
     /// Checks the answer of a store that has verified this lock inside a transaction: for implementors of `verify_in`.
     ///
     /// # Errors
-    /// [`Error::Lost`] if the store has found no lease of this guard; [`Error::Store`] if it failed.
+    /// [`Error::Lost`] if the store has found no lease of this guard, with [`LostReason::Expired`]: it does not say more.
+    /// [`Error::Store`] if it failed.
     pub fn verified(&self, answer: Result<Option<Fence>, StoreError>) -> Result<Fence, Error> {
         match answer {
             Ok(Some(fence)) => Ok(fence),

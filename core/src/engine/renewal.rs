@@ -50,7 +50,7 @@ pub(crate) type Due = (ClientTime, u64);
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// How long the reason for a loss is looked for. The lock is not valid meanwhile, and its token is cancelled.
-const FINDING_OUT: Duration = Duration::from_millis(250);
+pub(crate) const FINDING_OUT: Duration = Duration::from_millis(250);
 
 impl Renewal {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
@@ -225,11 +225,7 @@ impl Engine {
                 self.renewal.renew_at(holding, sent + ttl / 3);
                 self.renewal.watch_deadline(holding);
             }
-            Ok(Renewed::NotHeld) => {
-                holding.invalidate();
-                let (engine, holding) = (Arc::clone(self), Arc::clone(holding));
-                self.runner.spawn(async move { holding.lose(engine.why_lost(&holding).await) });
-            }
+            Ok(Renewed::NotHeld) => self.not_held(holding),
             // Not a reason to give up: the lease may well last until the store is back.
             Err(error) => {
                 telemetry::renewal_failed(holding, &error);
@@ -238,6 +234,13 @@ impl Engine {
                 self.renewal.renew_at(holding, now + pause.mul_f64(self.jitter.between(0.5, 1.0)));
             }
         }
+    }
+
+    /// Reports the loss of a lock that the store says is not held. The reason follows.
+    pub(crate) fn not_held(self: &Arc<Self>, holding: &Arc<Holding>) {
+        holding.invalidate();
+        let (engine, holding) = (Arc::clone(self), Arc::clone(holding));
+        self.runner.spawn(async move { holding.lose(engine.why_lost(&holding).await) });
     }
 
     /// What has become of a lock that is no longer ours, as far as the store can say at once.

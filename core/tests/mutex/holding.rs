@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::{DbMutex, Ttl};
+use db_mutex_core::{DbMutex, Error, LostReason, Ttl};
 
 use crate::flaky::{Fault, Flaky};
 
@@ -97,6 +97,22 @@ async fn extending_a_lost_lease_says_so_and_ends_the_guard() {
     assert!(guard.extend(60 * SECOND).await.unwrap_err().is_lost());
     assert!(!guard.is_valid());
     assert!(guard.release().await.unwrap_err().is_lost());
+}
+
+#[tokio::test]
+async fn an_extension_tells_why_the_lock_was_lost() {
+    let store = Flaky::new();
+    let mutex = store.mutex();
+    let guard = mutex.lock("job").acquire().await.unwrap();
+    assert!(mutex.force_release("job").await.unwrap());
+    let error = guard.extend(60 * SECOND).await.unwrap_err();
+    assert!(matches!(error, Error::Lost { reason: LostReason::ReleasedByForce, .. }), "{error:?}");
+    let guard = mutex.lock("other").acquire().await.unwrap();
+    assert!(mutex.force_release("other").await.unwrap());
+    let _successor = mutex.lock("other").acquire().await.unwrap();
+    let error = guard.extend(60 * SECOND).await.unwrap_err();
+    assert!(matches!(error, Error::Lost { reason: LostReason::TakenOver, .. }), "{error:?}");
+    assert_eq!(guard.lost().await, LostReason::TakenOver);
 }
 
 #[tokio::test]
