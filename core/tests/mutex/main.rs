@@ -3,17 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod acquiring;
+mod backlog;
 mod busy;
 mod company;
-
 mod dropping;
 mod flaky;
+mod hints;
 mod holding;
 mod leftovers;
 mod queueing;
 mod renewing;
 mod running;
 mod runtimes;
+mod server;
 mod stale_requests;
 mod troubled;
 mod wrong_clock;

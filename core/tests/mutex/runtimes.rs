@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use db_mutex_core::testing::MemoryStore;
 use db_mutex_core::{DbMutex, LockId};
-use tokio::runtime::{Builder, Runtime};
+
+use crate::server::{Server, runtime};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
 
 fn mutex(store: &MemoryStore, ttl: Duration) -> DbMutex {
     DbMutex::builder(store.clone()).ttl(ttl).keep_alive(true).build().unwrap()
@@ -105,4 +102,17 @@ async fn a_mutex_in_a_test_with_paused_time_behaves() {
     waiter.await.unwrap().unwrap().release().await.unwrap();
     drop(mutex.lock("dropped").acquire().await.unwrap());
     assert_eq!(mutex.shutdown(20 * SECOND).await, Vec::<LockId>::new());
+}
+
+/// A thread without a tokio runtime waits for a lock.
+#[test]
+fn a_thread_without_a_runtime_hears_an_error_and_not_a_panic() {
+    let mut store = Server::new();
+    store.insert = SECOND / 20;
+    let mutex = DbMutex::builder(store).build().unwrap();
+    let lock = mutex.lock("job");
+    let mut acquiring = Box::pin(lock.acquire());
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| acquiring.as_mut().poll(&mut context)));
+    assert!(polled.is_ok(), "it panics");
 }
