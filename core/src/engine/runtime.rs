@@ -37,11 +37,15 @@ impl Time {
     pub(crate) async fn sleep(self, duration: Duration) {
         if Handle::try_current().is_err() {
             let (wake, woken) = oneshot::channel();
-            thread::spawn(move || {
+            let timer = thread::Builder::new().name("db-mutex-timer".into()).spawn(move || {
                 thread::sleep(duration);
                 let _ = wake.send(());
             });
-            let _: Result<(), _> = woken.await;
+            match timer {
+                Ok(_) => drop(woken.await),
+                // Where there are neither timers nor threads, all that is left is to block.
+                Err(_) => thread::sleep(duration),
+            }
             return;
         }
         let begun = Instant::now();
