@@ -39,7 +39,8 @@ impl Lock {
         Self { lock_id: LockId::new(lock_id), options: mutex.shared.options.clone(), mutex }
     }
 
-    /// Sets how long the lease lasts: a [`Duration`] or a [`Ttl`].
+    /// Sets how long the lease lasts: a [`Duration`] or a [`Ttl`]. Default: the mutex's
+    /// [`ttl`](crate::DbMutexBuilder::ttl), which is 30 minutes unless `DB_MUTEX_TTL_SECONDS` or code sets another.
     pub fn ttl<V>(mut self, ttl: V) -> Self
     where
         V: TryInto<Ttl>,
@@ -49,19 +50,22 @@ impl Lock {
         self
     }
 
-    /// Sets how long to wait while another holder has the lock: a [`Duration`] or a [`WaitLimit`].
+    /// Sets how long to wait while another holder has the lock: a [`Duration`] or a [`WaitLimit`]. Default: the mutex's
+    /// [`wait`](crate::DbMutexBuilder::wait), which is not at all unless code sets another.
     pub fn wait(mut self, limit: impl Into<WaitLimit>) -> Self {
         self.options.wait = limit.into();
         self
     }
 
-    /// Sets how long the lock stays taken after its acquisition, even if it is released sooner; at most the TTL.
+    /// Sets how long the lock stays taken after its acquisition, even if it is released sooner; at most the TTL. Default: the
+    /// mutex's [`hold_at_least`](crate::DbMutexBuilder::hold_at_least), which is zero unless code sets another.
     pub fn hold_at_least(mut self, hold_at_least: Duration) -> Self {
         self.options.hold_at_least = hold_at_least;
         self
     }
 
-    /// Sets whether the lease is renewed while the guard lives.
+    /// Sets whether the lease is renewed while the guard lives. Default: the mutex's
+    /// [`keep_alive`](crate::DbMutexBuilder::keep_alive), which is no unless code sets another.
     ///
     /// With it a short TTL serves a job of unknown length: a crash blocks others for no more than the TTL. The lease is
     /// renewed when a third of the TTL is over; an attempt that fails is repeated until the lease ends. A thread of the
@@ -72,19 +76,19 @@ impl Lock {
     }
 
     /// Sets how long the lock may be held with renewals. After that it counts as lost, however long the lease still lasts.
-    /// This way a hung job cannot block others forever. There is no limit by default.
+    /// This way a hung job cannot block others forever. Default: no limit.
     pub fn hold_at_most(mut self, hold_at_most: Duration) -> Self {
         self.options.hold_at_most = Some(hold_at_most);
         self
     }
 
-    /// Sets what [`run`](Self::run) does with its closure when the lock is lost. By default the closure finishes.
+    /// Sets what [`run`](Self::run) does with its closure when the lock is lost. Default: [`OnLost::Finish`].
     pub fn on_lost(mut self, on_lost: OnLost) -> Self {
         self.options.on_lost = on_lost;
         self
     }
 
-    /// Describes why the lock is held; appended to the holder's name that others see.
+    /// Describes why the lock is held; appended to the holder's name that others see. Default: no label.
     pub fn label(mut self, label: impl AsRef<str>) -> Self {
         let name = self.mutex.shared.options.holder.clone();
         self.options.holder = name.and_then(|name| name.labelled(label.as_ref()));

@@ -86,7 +86,10 @@ pub use verify::VerifyQuery;
 ///   changed nothing. The caller repeats it a little later; the store does not. ([`find`](Self::find) and
 ///   [`list`](Self::list) read without locks.)
 /// - After an error the request may have taken effect or not, but never in part.
-/// - A store SHOULD repeat, with a bound, what failed because a connection broke and is idempotent.
+/// - A store SHOULD repeat, with a bound, what failed because a connection broke and is idempotent. It answers only when none
+///   of its earlier attempts at the request can take effect any more, and otherwise returns an error of
+///   [unknown](StoreError::unknown) outcome: the mutex takes an answer for the end of a request. (An insert that takes effect
+///   after its delete, and after others have had the lock, would be granted again.)
 /// - No error and no `Debug` of a store may show a password.
 ///
 /// ## Cancellation safety
