@@ -14,6 +14,7 @@
 //! | `program` | which command |
 //! | `keeper` | a process that is the command's parent, and ends it when the lease is over |
 //! | `signals` | the signals that are passed on |
+//! | `terminal` | the terminal, which is left as it was |
 //! | `inspect` | `list`, `show`, `release`, `purge`, `migrate` |
 //! | `watch` | `list --watch` and `wait` |
 //! | `print` | times and tables for people, JSON for machines |
@@ -33,6 +34,7 @@ mod program;
 mod run;
 mod secrets;
 mod signals;
+mod terminal;
 mod watch;
 
 use std::process::ExitCode;

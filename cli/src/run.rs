@@ -1,13 +1,11 @@
 use std::env;
 use std::ffi::OsString;
-use std::fs::OpenOptions;
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use db_mutex::store::StoreTime;
 use db_mutex::{DbMutex, Error, Guard, HolderName, Lock, LostReason, Ttl, WaitLimit};
-use nix::unistd::getpgrp;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
 use crate::acquire;
 use crate::args::{Cli, RunArgs};
@@ -19,6 +17,7 @@ use crate::place::Place;
 use crate::print;
 use crate::program::Program;
 use crate::signals::{Blocked, Signals, die_of};
+use crate::terminal::{Terminal, is_at_terminal};
 
 /// How long a store may take to settle what was left unfinished, before the process exits all the same.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -27,18 +26,20 @@ const SETTLE: Duration = Duration::from_secs(5);
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// When a witness is started, which short commands need not pay for.
-const WITNESS_AFTER: Duration = Duration::from_millis(100);
+const WITNESS_AFTER: Duration = Duration::from_millis(20);
 
 /// `db-mutex run`: takes the lock, runs the command, releases the lock once the command has ended.
 pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
     // Before any thread starts, so that no other gets a signal.
     let blocked = Blocked::all().map_err(|error| Failure::new(FAILED, format!("cannot block signals: {error}")))?;
+    let program = Program::find(args)?;
+    check_text(args)?;
+    // Before the lock is acquired, which takes as long.
+    let keeper = Keeper::stand_by().map_err(|error| Failure::new(FAILED, format!("cannot start the command: {error}")))?;
+    let mut signals =
+        blocked.listen().map_err(|error| Failure::new(FAILED, format!("cannot receive signals: {error}")))?;
     let runtime = crate::runtime()?;
-    match runtime.block_on(async {
-        let mut signals =
-            blocked.listen().map_err(|error| Failure::new(FAILED, format!("cannot receive signals: {error}")))?;
-        locked(cli, args, blocked.before, &mut signals).await
-    })? {
+    match runtime.block_on(locked(cli, args, Command { program, keeper, blocked: blocked.before }, &mut signals))? {
         Status::Exited(code) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
         Status::Signaled(signal) => {
             die_of(signal);
@@ -47,9 +48,16 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
     }
 }
 
-async fn locked(cli: &Cli, args: &RunArgs, blocked: Vec<i32>, signals: &mut Signals) -> Result<Status, Failure> {
-    let program = Program::find(args)?;
-    check_text(args)?;
+/// The command, and what stands by to start it.
+struct Command {
+    program: Program,
+    keeper: Keeper,
+    /// The signals that it begins with blocked.
+    blocked: Vec<i32>,
+}
+
+async fn locked(cli: &Cli, args: &RunArgs, command: Command, signals: &mut Signals) -> Result<Status, Failure> {
+    let Command { program, mut keeper, blocked } = command;
     let limit = args.wait.unwrap_or(WaitLimit::DontWait);
     let connected = tokio::select! {
         connected = connect_within(cli, Purpose::Lock, limit) => connected?,
@@ -89,22 +97,39 @@ async fn locked(cli: &Cli, args: &RunArgs, blocked: Vec<i32>, signals: &mut Sign
     let additions = environment_of(&guard, &place);
     environment.retain(|(name, _)| additions.iter().all(|(added, _)| name != added));
     environment.extend(additions.iter().map(|(name, value)| (name.into(), value.into())));
+    let in_terminal = is_at_terminal();
+    // From now on the signals of a terminal reach the command's process; one that came before ends this run.
+    let ready = tokio::select! {
+        biased;
+        signal = signals.next_that_ends() => {
+            release(&mutex, guard, args.release_timeout, signals).await;
+            return Ok(Status::Signaled(signal));
+        }
+        report = keeper.report() => report,
+    };
     let plan = Plan {
         file: program.file,
         arguments: program.arguments,
         environment,
-        group: group_of_terminal(),
+        own_group: !in_terminal,
         blocked,
         descendants: args.descendants,
         grace: notice.0,
         deadline: watch.deadline(),
     };
-    let in_terminal = plan.group.is_some();
     let mark = format!("DB_MUTEX_OWNER={}", guard.owner_token().to_hex());
-    let outcome = match Keeper::start(plan, mark) {
-        Ok(keeper) => watch.attend(keeper, signals, in_terminal).await,
-        Err(error) => Outcome::NotStarted(error.to_string()),
+    let terminal = Terminal::remember();
+    let outcome = match ready {
+        Some(Report::Ready) => match keeper.start(plan, mark) {
+            Ok(()) => watch.attend(keeper, signals, in_terminal).await,
+            Err(error) => Outcome::NotStarted(error.to_string()),
+        },
+        Some(Report::NotStarted(why)) => Outcome::NotStarted(why),
+        _ => Outcome::NotStarted("the process that keeps it was killed".into()),
     };
+    if matches!(outcome, Outcome::Ended { .. } | Outcome::KeeperGone) {
+        terminal.restore();
+    }
     let lost = |what: String| Failure::new(LOST, format!("the lock `{}` was lost: {what}", args.name));
     match outcome {
         Outcome::ByItself { status, left } => {
@@ -272,13 +297,6 @@ fn environment_of(guard: &Guard, place: &Place) -> [(&'static str, String); 5] {
     ]
 }
 
-/// The process group that the shell has made for this job, where there is a terminal: its keys reach the command there, and
-/// it may read. Without a terminal the command has a group of its own.
-fn group_of_terminal() -> Option<i32> {
-    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
-    terminal.is_ok().then(|| getpgrp().as_raw())
-}
-
 /// How long before the end of the lease a command is asked to end.
 #[derive(Debug, Clone, Copy)]
 struct Notice(Duration);
@@ -357,9 +375,18 @@ impl Watch<'_> {
         let (mut has_witness, mut witness) = (false, None);
         let witness_is_due = sleep(WITNESS_AFTER);
         tokio::pin!(witness_is_due);
+        let mut look = interval(self.interval());
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let report = loop {
             tokio::select! {
                 biased;
+                _ = look.tick(), if !is_lost => {
+                    let deadline = self.deadline();
+                    if deadline.kill_at > told.kill_at.after(Duration::from_millis(1)) {
+                        told = deadline;
+                        keeper.tell(&Order::Deadline(deadline));
+                    }
+                }
                 report = keeper.report() => break report,
                 signal = signals.next() => {
                     let was_sent_to_all = in_terminal
@@ -367,7 +394,7 @@ impl Watch<'_> {
                         && (signal.of_terminal
                             || witness.as_mut().is_some_and(|witness: &mut Witness| witness.has_received(signal.number)));
                     if signal.is_of_child() {
-                        keeper.reap_others();
+                        keeper.reap();
                     } else if !was_sent_to_all {
                         keeper.tell(&Order::Signal(signal.number));
                     }
@@ -381,13 +408,6 @@ impl Watch<'_> {
                     is_lost = true;
                     keeper.tell(&Order::End);
                 }
-                () = sleep(self.interval()), if !is_lost => {
-                    let deadline = self.deadline();
-                    if deadline.kill_at > told.kill_at.after(Duration::from_millis(1)) {
-                        told = deadline;
-                        keeper.tell(&Order::Deadline(deadline));
-                    }
-                }
             }
         };
         let outcome = match report {
@@ -395,7 +415,8 @@ impl Watch<'_> {
             Some(Report::Ended { left, .. }) => Outcome::Ended { left },
             Some(Report::TooLate) => Outcome::TooLate,
             Some(Report::NotStarted(why)) => Outcome::NotStarted(why),
-            None => {
+            Some(Report::Ready) | None => {
+                drop(witness);
                 keeper.end_in_its_place();
                 return Outcome::KeeperGone;
             }

@@ -41,6 +41,8 @@ const FROM_KERNEL: i32 = 0x80;
 #[derive(Debug)]
 pub(crate) struct Blocked {
     signals: SigSet,
+    /// A bit for each that is ignored, beginning with signal 1.
+    ignored: u64,
     /// What was blocked before.
     pub(crate) before: Vec<i32>,
 }
@@ -48,27 +50,30 @@ pub(crate) struct Blocked {
 impl Blocked {
     /// Blocks them in this thread, and in all that it starts.
     pub(crate) fn all() -> io::Result<Self> {
+        // Before SIGCHLD is set to something else.
+        let ignored = ignored() & !(1 << (Named::SIGCHLD as i32 - 1));
         let mut signals = SigSet::all();
         NOT_OURS.into_iter().for_each(|signal| signals.remove(signal));
-        let ignored = ignored();
-        Named::iterator()
-            .filter(|signal| ignored & (1 << (*signal as i32 - 1)) != 0 && *signal != Named::SIGCHLD)
-            .for_each(|signal| signals.remove(signal));
         let before = SigSet::thread_get_mask()?.iter().map(|signal| signal as i32).collect();
         signals.thread_block()?;
         // Where SIGCHLD is ignored, as some parents leave it, nobody would learn how a child has ended.
         signal_hook::flag::register(Named::SIGCHLD as i32, Arc::default())?;
-        Ok(Self { signals, before })
+        Ok(Self { signals, ignored, before })
     }
 
     /// Begins to read them, on a thread that lives as long as the process.
     pub(crate) fn listen(&self) -> io::Result<Signals> {
         let source = SignalFd::with_flags(&self.signals, SfdFlags::SFD_CLOEXEC)?;
         let (tell, received) = unbounded_channel();
+        let ignored = self.ignored;
         let read = move || {
-            while let Ok(Some(read)) = source.read_signal()
-                && tell.send(Received::of(&read)).is_ok()
-            {}
+            while let Ok(Some(read)) = source.read_signal() {
+                // One that is blocked arrives though it is ignored.
+                let is_ignored = ignored & 1u64.checked_shl(read.ssi_signo.saturating_sub(1)).unwrap_or(0) != 0;
+                if !is_ignored && tell.send(Received::of(&read)).is_err() {
+                    return;
+                }
+            }
         };
         thread::Builder::new().name("signals".into()).spawn(read)?;
         Ok(Signals(received))

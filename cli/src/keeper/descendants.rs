@@ -1,15 +1,18 @@
 //! Finds what a process has started, and what that has started in turn, and ends it: nothing else, and nothing less.
 //!
-//! The process asks to be a subreaper first, so that what loses its parent becomes its child and stays to be found.
+//! The process asks to be a subreaper first, so that what loses its parent becomes its child: as long as a descendant is
+//! left, so is a child.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::getpid;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, wait};
+
+use super::message::Status;
 
 /// A running process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,19 +26,21 @@ pub(crate) struct Process {
 impl Process {
     /// Reads its line in /proc; `None` if there is no such process, or it has ended and waits to be reaped.
     fn read(pid: i32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        Self::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
     }
 
     /// `17 (name) S 1 17 …`, where the name may contain spaces and brackets.
     fn parse(line: &str) -> Option<Self> {
         let (pid, rest) = line.split_once(" (")?;
         let (name, rest) = rest.rsplit_once(") ")?;
-        let mut rest = rest.split(' ');
-        if matches!(rest.next()?, "Z" | "X" | "x") {
+        let fields: Vec<_> = rest.split(' ').collect();
+        let number = |at: usize| fields.get(at)?.parse::<i32>().ok();
+        // Its first thread may have ended while others run.
+        let has_ended = matches!(*fields.first()?, "Z" | "X" | "x") && number(17) <= Some(1);
+        if has_ended {
             return None;
         }
-        let mut number = || rest.next()?.parse().ok();
-        Some(Self { pid: pid.parse().ok()?, parent: number()?, group: number()?, name: name.to_owned() })
+        Some(Self { pid: pid.parse().ok()?, parent: number(1)?, group: number(2)?, name: name.to_owned() })
     }
 
     /// For people.
@@ -72,6 +77,15 @@ pub(crate) fn find() -> Vec<Process> {
     found
 }
 
+/// The numbers of the children of this process, which has one thread that starts any.
+pub(crate) fn children() -> Vec<i32> {
+    if !can_be_found() {
+        return Vec::new();
+    }
+    let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
 /// What became of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sent {
@@ -103,13 +117,42 @@ pub(crate) fn send(process: &Process, signal: Signal) -> Sent {
     }
 }
 
+/// What was reaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reaped {
+    Child(i32, Status),
+    /// There are children, and all of them run.
+    NoneYet,
+    /// There are no children, and so no descendants.
+    Alone,
+}
+
+/// Reaps one child that has ended.
+pub(crate) fn reap() -> Reaped {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                let status = status.terminating_signal().map(Status::Signaled).or(status.exit_status().map(Status::Exited));
+                if let Some(status) = status {
+                    return Reaped::Child(pid.as_raw_nonzero().get(), status);
+                }
+            }
+            Ok(None) => return Reaped::NoneYet,
+            Err(Errno::CHILD) => return Reaped::Alone,
+            Err(Errno::INTR) => {}
+            // It says nothing about children.
+            Err(_) => return Reaped::NoneYet,
+        }
+    }
+}
+
 /// Kills all descendants that `belongs` says are meant: first stops them, until none is left that could start another.
 /// Returns those that may not be killed.
 pub(crate) fn kill(belongs: impl Fn(&Process) -> bool) -> Vec<Process> {
     let (mut frozen, mut beyond) = (HashSet::new(), Vec::new());
     loop {
         let found = find();
-        let new: Vec<_> = found.into_iter().filter(|one| belongs(one) && !frozen.contains(&one.pid)).collect();
+        let new: Vec<_> = found.into_iter().filter(|one| !frozen.contains(&one.pid) && belongs(one)).collect();
         if new.is_empty() {
             break;
         }
@@ -126,17 +169,39 @@ pub(crate) fn kill(belongs: impl Fn(&Process) -> bool) -> Vec<Process> {
     beyond
 }
 
+/// Kills this process's own children, again and again for a moment: one whose parent always dies before it is seen has become
+/// a child.
+pub(crate) fn kill_children() {
+    for _ in 0..200 {
+        // Not reaped meanwhile, so their numbers are theirs.
+        for pid in children().into_iter().filter_map(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        while let Reaped::Child(..) = reap() {}
+        if children().is_empty() {
+            return;
+        }
+    }
+}
+
 /// How long to pause before the next attempt to kill what is left.
 pub(crate) const AGAIN: Duration = Duration::from_millis(10);
 
-/// Kills all descendants that belong, again and again until none is left but those that may not be killed.
-pub(crate) fn kill_all(belongs: impl Fn(&Process) -> bool, reap: impl Fn()) -> Vec<Process> {
+/// Kills all descendants that belong, until none is left but those that may not be killed, for at most `limit`. Without
+/// children there are none.
+pub(crate) fn kill_all(belongs: impl Fn(&Process) -> bool, limit: Duration) {
+    let give_up = Instant::now() + limit;
     loop {
         let beyond = kill(&belongs);
-        reap();
-        let left = find().into_iter().filter(|one| belongs(one));
-        if left.filter(|one| !beyond.iter().any(|other| other.pid == one.pid)).count() == 0 {
-            return beyond;
+        let is_alone = loop {
+            match reap() {
+                Reaped::Child(..) => {}
+                last => break last == Reaped::Alone,
+            }
+        };
+        let left = find().into_iter().filter(|one| belongs(one) && !beyond.iter().any(|other| other.pid == one.pid));
+        if is_alone || left.count() == 0 && can_be_found() || Instant::now() >= give_up {
+            return;
         }
         thread::sleep(AGAIN);
     }
@@ -155,7 +220,9 @@ mod tests {
 
     #[test]
     fn what_has_ended_is_not_found() {
-        assert_eq!(Process::parse("17 (sh) Z 3 17 17 0 -1"), None);
+        let line = |threads: u8| format!("17 (sh) Z 3 17 17 0 -1 4228100 0 0 0 0 0 0 0 0 20 0 {threads} 0 1");
+        assert_eq!(Process::parse(&line(1)), None);
+        assert!(Process::parse(&line(2)).is_some());
         assert_eq!(Process::read(i32::MAX), None);
     }
 }

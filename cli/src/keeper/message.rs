@@ -61,8 +61,8 @@ pub(crate) struct Plan {
     pub(crate) file: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, OsString)>,
-    /// The process group that the command joins; none for one of its own.
-    pub(crate) group: Option<i32>,
+    /// Whether the command has a process group of its own; else it is in that of db-mutex.
+    pub(crate) own_group: bool,
     /// The numbers of the signals that the command begins with blocked.
     pub(crate) blocked: Vec<i32>,
     pub(crate) descendants: Descendants,
@@ -80,6 +80,8 @@ pub(crate) enum Order {
     End,
     /// Pass the signal on.
     Signal(i32),
+    /// The report has arrived, and nothing is left to do.
+    Done,
 }
 
 /// How the command ended.
@@ -92,6 +94,8 @@ pub(crate) enum Status {
 /// What the keeper tells db-mutex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Report {
+    /// A process stands by that becomes the command.
+    Ready,
     NotStarted(String),
     /// The lease was over before the command could be started.
     TooLate,
@@ -117,7 +121,7 @@ impl Order {
     fn fields(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Start(plan) => {
-                let mut fields = vec![b"start".to_vec(), number(plan.group.unwrap_or(0))];
+                let mut fields = vec![b"start".to_vec(), number(u8::from(plan.own_group))];
                 fields.push(number(plan.descendants as u8));
                 fields.push(number(plan.grace.as_nanos()));
                 fields.extend(plan.deadline.fields());
@@ -135,6 +139,7 @@ impl Order {
             Self::Deadline(deadline) => [b"deadline".to_vec()].into_iter().chain(deadline.fields()).collect(),
             Self::End => vec![b"end".to_vec()],
             Self::Signal(signal) => vec![b"signal".to_vec(), number(signal)],
+            Self::Done => vec![b"done".to_vec()],
         }
     }
 
@@ -145,6 +150,7 @@ impl Order {
             b"deadline" => Self::Deadline(fields.deadline()?),
             b"end" => Self::End,
             b"signal" => Self::Signal(fields.number()?),
+            b"done" => Self::Done,
             _ => return None,
         })
     }
@@ -153,6 +159,7 @@ impl Order {
 impl Report {
     fn fields(&self) -> Vec<Vec<u8>> {
         match self {
+            Self::Ready => vec![b"ready".to_vec()],
             Self::NotStarted(why) => vec![b"not started".to_vec(), why.clone().into_bytes()],
             Self::TooLate => vec![b"too late".to_vec()],
             Self::Ended { status, by_keeper, left } => {
@@ -170,6 +177,7 @@ impl Report {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let mut fields = Fields(fields.into_iter());
         Some(match &*fields.next()? {
+            b"ready" => Self::Ready,
             b"not started" => Self::NotStarted(text(fields.next()?)),
             b"too late" => Self::TooLate,
             b"ended" => {
@@ -213,7 +221,7 @@ impl Fields {
     }
 
     fn plan(&mut self) -> Option<Plan> {
-        let group = Some(self.number()?).filter(|group| *group != 0);
+        let own_group = self.number::<u8>()? == 1;
         let descendants = match self.number::<u8>()? {
             wait if wait == Descendants::Wait as u8 => Descendants::Wait,
             end if end == Descendants::End as u8 => Descendants::End,
@@ -226,7 +234,7 @@ impl Fields {
         let arguments = self.list(Self::text)?;
         let environment = self.list(Self::text)?;
         let environment = environment.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
-        Some(Plan { file, arguments, environment, group, blocked, descendants, grace, deadline })
+        Some(Plan { file, arguments, environment, own_group, blocked, descendants, grace, deadline })
     }
 }
 
@@ -304,24 +312,26 @@ mod tests {
             file: "/bin/true".into(),
             arguments: vec!["true".into(), "".into(), OsString::from_vec(vec![0xff, b' '])],
             environment: vec![("A".into(), "".into()), ("B".into(), "x=\ny".into())],
-            group: Some(17),
+            own_group: true,
             blocked: vec![1, 12],
             descendants: Descendants::Wait,
             grace: Duration::from_millis(1500),
             deadline,
         };
-        let alone = Plan { group: None, blocked: vec![], environment: vec![], ..plan.clone() };
+        let alone = Plan { own_group: false, blocked: vec![], environment: vec![], ..plan.clone() };
         for order in [
             Order::Start(Box::new(plan)),
             Order::Start(Box::new(alone)),
             Order::Deadline(deadline),
             Order::End,
             Order::Signal(34),
+            Order::Done,
         ] {
             arrives(&order);
         }
         let left = vec!["sleep (17)".into(), "".into()];
         for report in [
+            Report::Ready,
             Report::NotStarted("no such file".into()),
             Report::TooLate,
             Report::Ended { status: Status::Exited(3), by_keeper: false, left },

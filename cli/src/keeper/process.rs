@@ -1,10 +1,9 @@
 //! The keeper's own process: starts the command, and ends it when its time is over.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +14,16 @@ use nix::sys::signal::{SigEvent, SigSet, SigevNotify, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::ClockId;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use nix::unistd::{getpgrp, getpid, setsid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process, kill_process_group, waitid,
+};
 use rustix_libc_wrappers::process::SignalExt;
 
-use super::descendants::{self, Process};
+use super::descendants::{self, Process, Reaped};
 use super::message::{BootTime, Deadline, Message, Order, Plan, Report, Status};
-use super::{STARTER, socket, starter, this_executable};
+use super::{STARTER, socket, this_executable};
 use crate::args::Descendants;
 
 /// The longest that it waits before it looks at its deadline: a wait stands still while the machine is suspended.
@@ -31,37 +32,50 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How long it tries to kill what does not die, before it says so.
 const KILLING: Duration = Duration::from_secs(10);
 
-/// Keeps one command. Returns when it has reported its end.
+/// Keeps one command. Returns when its end was reported, and the report has arrived.
 pub(super) fn main() -> io::Result<()> {
     // Nothing but SIGKILL and SIGSTOP may hold it up.
     SigSet::all().thread_block()?;
-    let _ = set_name(c"db-mutex-keeper");
+    // Not the name by which a person would end all db-mutex.
+    let _ = set_name(c"dbmutex-keeper");
     // Where SIGCHLD is ignored, as some parents leave it, the kernel would not tell how a child has ended.
     signal_hook::flag::register(Named::SIGCHLD as i32, Arc::default())?;
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     set_child_subreaper(true)?;
-    let (supervisor, stdin) = socket::take_over()?;
+    let supervisor = socket::standard_input()?;
+    let Some(stdin) = socket::take_over(&supervisor)? else { return Ok(()) };
+    let group = getpgrp().as_raw();
+    let (command, starter) = match stand_by() {
+        Ok(started) => started,
+        Err(error) => return Report::NotStarted(error.to_string()).send(&supervisor),
+    };
+    // The terminal's signals are not for it. And the kernel takes the command's process group for what it is in the shell's
+    // session: one whose parents are those of db-mutex.
+    setsid()?;
+    Report::Ready.send(&supervisor)?;
     let Some(Order::Start(plan)) = Order::receive(&supervisor)? else { return Ok(()) };
     if plan.deadline.ask_at <= BootTime::now() {
         return Report::TooLate.send(&supervisor);
     }
     let mut fuse = Fuse::new();
     fuse.set(plan.deadline.last);
-    match start(&plan, stdin) {
-        Ok(command) => {
-            let keeper = Keeper::new(&plan, command, fuse);
-            keeper.keep(&supervisor, &signals)
-        }
-        Err(error) => Report::NotStarted(error.to_string()).send(&supervisor),
-    }
+    // If it has died meanwhile, that is how the command has ended.
+    let _ = socket::hand_over(&stdin, &starter);
+    drop(stdin);
+    let _ = starter.set_nonblocking(false);
+    let keeper = Keeper::new(&plan, command, group, fuse);
+    let _ = Order::Start(plan).send(&starter);
+    drop(starter);
+    keeper.keep(&supervisor, &signals)
 }
 
-fn start(plan: &Plan, stdin: Stdio) -> io::Result<i32> {
+/// Starts the process that becomes the command, in the process group of db-mutex.
+fn stand_by() -> io::Result<(i32, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new(this_executable()?);
-    let arguments = starter::arguments(&plan.blocked, plan.file.clone().into(), plan.arguments.clone());
-    command.arg(STARTER).args(arguments).env_clear().envs(plan.environment.iter().map(|(name, value)| (name, value)));
-    let started = command.process_group(plan.group.unwrap_or(0)).stdin(stdin).spawn()?;
-    i32::try_from(started.id()).map_err(io::Error::other)
+    command.arg(STARTER).arg(getpid().to_string()).env_clear().stdin(OwnedFd::from(theirs));
+    let started = command.spawn()?;
+    Ok((i32::try_from(started.id()).map_err(io::Error::other)?, ours))
 }
 
 /// A timer of the kernel that kills the keeper, and with it the command, even if it is stopped.
@@ -110,16 +124,17 @@ struct Keeper {
     /// Whether the command was ended, and not only what it has left behind.
     by_keeper: bool,
     has_supervisor: bool,
+    has_reported: bool,
     /// Those that run with other credentials and cannot be killed.
     beyond: Vec<Process>,
 }
 
 impl Keeper {
-    fn new(plan: &Plan, command: i32, fuse: Fuse) -> Self {
+    fn new(plan: &Plan, command: i32, group: i32, fuse: Fuse) -> Self {
         Self {
             command,
-            own_group: plan.group.is_none(),
-            group: plan.group.unwrap_or(command),
+            own_group: plan.own_group,
+            group: if plan.own_group { command } else { group },
             descendants: plan.descendants,
             grace: plan.grace,
             deadline: plan.deadline,
@@ -129,6 +144,7 @@ impl Keeper {
             ending: Ending::No,
             by_keeper: false,
             has_supervisor: true,
+            has_reported: false,
             beyond: Vec::new(),
         }
     }
@@ -136,9 +152,16 @@ impl Keeper {
     fn keep(mut self, supervisor: &UnixStream, signals: &SignalFd) -> io::Result<()> {
         loop {
             self.reap();
-            self.advance();
-            if let Some(report) = self.report() {
-                return report.send(supervisor);
+            if !self.has_reported {
+                self.advance();
+                if let Some(report) = self.report() {
+                    if !self.has_supervisor {
+                        return Ok(());
+                    }
+                    // One that is gone is seen below.
+                    let _ = report.send(supervisor);
+                    self.has_reported = true;
+                }
             }
             let mut sources = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
             if self.has_supervisor {
@@ -150,8 +173,8 @@ impl Keeper {
             }
             let is_told = sources.get(1).and_then(PollFd::any).unwrap_or(false);
             while let Ok(Some(_)) = signals.read_signal() {}
-            if is_told {
-                self.obey(supervisor);
+            if is_told && self.obey(supervisor) {
+                return Ok(());
             }
         }
     }
@@ -159,20 +182,32 @@ impl Keeper {
     /// Reaps what has ended: the command, and what it has left behind.
     fn reap(&mut self) {
         loop {
-            let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, Status::Exited(code)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Status::Signaled(signal as i32)),
-                Ok(WaitStatus::StillAlive) => return self.is_alone = false,
-                Err(Errno::EINTR) | Ok(_) => continue,
-                Err(_) => return self.is_alone = true,
-            };
-            if pid.as_raw() == self.command {
-                self.status = Some(status);
+            // As long as it is not reaped, its group is its own.
+            if self.by_keeper && self.own_group && self.status.is_none() && self.command_has_ended() {
+                self.send_to_group(Signal::KILL);
+            }
+            match descendants::reap() {
+                Reaped::Child(pid, status) if pid == self.command => self.status = Some(status),
+                Reaped::Child(..) => {}
+                last => return self.is_alone = last == Reaped::Alone,
             }
         }
     }
 
-    fn obey(&mut self, supervisor: &UnixStream) {
+    fn command_has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let command = Pid::from_raw(self.command);
+        command.is_some_and(|command| waitid(WaitId::Pid(command), options).is_ok_and(|status| status.is_some()))
+    }
+
+    fn send_to_group(&self, signal: Signal) {
+        if let Some(group) = Pid::from_raw(self.command) {
+            let _ = kill_process_group(group, signal);
+        }
+    }
+
+    /// Does what it is told, and returns whether that was to stop.
+    fn obey(&mut self, supervisor: &UnixStream) -> bool {
         match Order::receive(supervisor) {
             Ok(Some(Order::Deadline(deadline))) if self.ending == Ending::No => {
                 self.deadline = deadline;
@@ -184,13 +219,15 @@ impl Keeper {
                 }
             }
             Ok(Some(Order::End)) => self.end(),
+            Ok(Some(Order::Done)) => return true,
             Ok(Some(_)) => {}
-            // The supervisor is gone, and renews nothing any more.
+            // The supervisor is gone, and renews nothing any more. What the command has left behind works without a lock.
             Ok(None) | Err(_) => {
-                self.has_supervisor = false;
+                (self.has_supervisor, self.has_reported) = (false, false);
                 self.end();
             }
         }
+        false
     }
 
     /// Passes a signal on to the command and to what it has started in its process group. One that asks it to end reaches
@@ -207,10 +244,15 @@ impl Keeper {
         // Until the command is reaped, neither its number nor its group's can be another's.
         if let Some(command) = Pid::from_raw(self.command).filter(|_| is_here) {
             if self.own_group {
-                let _ = kill_process_group(command, signal);
+                self.send_to_group(signal);
+            }
+            // It may have moved to another group.
+            if !self.own_group || getpgid(Some(command)) != Ok(command) {
+                let _ = kill_process(command, signal);
+            }
+            if self.own_group {
                 return;
             }
-            let _ = kill_process(command, signal);
         }
         for process in descendants::find() {
             let is_in_group = process.group == self.group && process.pid != self.command;
@@ -272,37 +314,50 @@ impl Keeper {
         // Where descendants cannot be found.
         if let Some(command) = Pid::from_raw(self.command).filter(|_| self.status.is_none()) {
             if self.own_group {
-                let _ = kill_process_group(command, Signal::KILL);
+                self.send_to_group(Signal::KILL);
             }
             let _ = kill_process(command, Signal::KILL);
         }
         self.reap();
+        if self.status.is_some() && self.beyond.is_empty() && !self.is_alone {
+            descendants::kill_children();
+            self.reap();
+        }
     }
 
     /// What is to be reported, once there is nothing more to do.
     fn report(&self) -> Option<Report> {
         let status = self.status?;
-        let ended = |left: Vec<Process>| {
-            let left = left.iter().map(Process::describe).collect();
-            Some(Report::Ended { status, by_keeper: self.by_keeper, left })
-        };
+        let ended = |left: Vec<String>| Some(Report::Ended { status, by_keeper: self.by_keeper, left });
+        let described = |left: Vec<Process>| left.iter().map(Process::describe).collect::<Vec<_>>();
         match self.ending {
             _ if self.is_alone => ended(Vec::new()),
             // What has made a group or a session of its own has left on purpose, and is no news.
             Ending::No if self.descendants == Descendants::Leave => {
-                ended(descendants::find().into_iter().filter(|one| one.group == self.group).collect())
+                let mut left = descendants::find();
+                left.retain(|one| one.group == self.group);
+                ended(described(left))
             }
+            // As long as a descendant is left there is a child, whether it can be seen or not.
             Ending::Killing(until) => {
                 let left = descendants::find();
-                let can_be_killed = |one: &&Process| !self.beyond.iter().any(|other| other.pid == one.pid);
-                let is_done = left.iter().filter(can_be_killed).count() == 0;
-                if is_done || until <= BootTime::now() { ended(left) } else { None }
+                let is_beyond = |one: &Process| self.beyond.iter().any(|other| other.pid == one.pid);
+                if !left.is_empty() && left.iter().all(is_beyond) {
+                    return ended(described(left));
+                }
+                if until > BootTime::now() {
+                    return None;
+                }
+                ended(if left.is_empty() { vec!["something".into()] } else { described(left) })
             }
             _ => None,
         }
     }
 
     fn wait(&self) -> Duration {
+        if self.has_reported {
+            return LONGEST_WAIT;
+        }
         let due = match self.ending {
             Ending::No => self.deadline.ask_at.left(),
             Ending::Asked(kill_at) => kill_at.left(),

@@ -1,44 +1,58 @@
-//! Becomes the command: asks the kernel to kill it when the keeper dies, restores what the command is to find, executes it.
+//! Becomes the command: stands by until it is told which, restores what the command is to find, and executes it.
 
 use std::ffi::{CString, OsString};
-use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{execvp, getppid};
+use nix::unistd::{Pid, execvpe, getppid, setpgid};
 
+use super::message::{Message, Order, Plan};
+use super::socket;
 use crate::exit::{FAILED, NOT_EXECUTABLE, NOT_FOUND};
 
-/// The arguments of the starter: its parent, the blocked signals, the file, and the command's arguments from its name on.
-pub(super) fn arguments(blocked: &[i32], file: OsString, arguments: Vec<OsString>) -> Vec<OsString> {
-    let parent = nix::unistd::getpid().to_string();
-    let blocked = blocked.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    [parent.into(), blocked.into(), file].into_iter().chain(arguments).collect()
+pub(super) fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let Ok(()) = set_pdeathsig(Signal::SIGKILL) else { return ExitCode::from(FAILED) };
+    // The parent may have died before the request was in force.
+    if arguments.next() != Some(getppid().to_string().into()) {
+        return ExitCode::from(FAILED);
+    }
+    match told() {
+        Ok(Some(plan)) => execute(plan),
+        // The lock was not acquired.
+        Ok(None) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "db-mutex: cannot prepare the command: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
 }
 
-pub(super) fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let mut text = || arguments.next()?.into_string().ok();
-    let (Some(parent), Some(blocked)) = (text(), text()) else { return ExitCode::from(FAILED) };
-    if let Err(error) = set_pdeathsig(Signal::SIGKILL) {
-        eprintln!("db-mutex: cannot tie the command to this process: {error}");
-        return ExitCode::from(FAILED);
+fn told() -> io::Result<Option<Plan>> {
+    let keeper = socket::standard_input()?;
+    let Some(stdin) = socket::take_over(&keeper)? else { return Ok(None) };
+    let Some(Order::Start(plan)) = Order::receive(&keeper)? else { return Ok(None) };
+    rustix::stdio::dup2_stdin(stdin)?;
+    if plan.own_group {
+        setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
     }
-    // The parent may have died before the request was in force.
-    if parent != getppid().to_string() {
-        return ExitCode::from(FAILED);
-    }
+    Ok(Some(*plan))
+}
+
+fn execute(plan: Plan) -> ExitCode {
     // Rust's runtime has had it ignored.
     sigpipe::reset();
-    let blocked = blocked.split(',').filter_map(|number| Signal::try_from(number.parse::<i32>().ok()?).ok());
+    let blocked = plan.blocked.into_iter().filter_map(|number| Signal::try_from(number).ok());
     let _ = blocked.collect::<SigSet>().thread_set_mask();
-    let Some(file) = arguments.next() else { return ExitCode::from(FAILED) };
-    let shown = file.clone();
-    let text = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
-    let arguments: Vec<CString> = arguments.map(text).collect();
-    let Err(error) = execvp(&text(file), &arguments);
+    let text = |text: Vec<u8>| CString::new(text).unwrap_or_default();
+    let arguments: Vec<CString> = plan.arguments.into_iter().map(|one| text(one.into_vec())).collect();
+    let variables = plan.environment.into_iter();
+    let variables = variables.map(|(name, value)| text([name.as_bytes(), b"=", value.as_bytes()].concat()));
+    let environment: Vec<CString> = variables.collect();
+    let Err(error) = execvpe(&text(plan.file.as_os_str().as_bytes().to_vec()), &arguments, &environment);
     let error = io::Error::from(error);
-    eprintln!("db-mutex: cannot execute {shown:?}: {error}");
+    let _ = writeln!(io::stderr(), "db-mutex: cannot execute {:?}: {error}", plan.file);
     ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE })
 }

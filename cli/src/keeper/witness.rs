@@ -5,17 +5,17 @@
 //! second process of ours in the group has received it as well.
 
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command};
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::{WITNESS, this_executable};
+use super::{WITNESS, socket, this_executable};
 
 /// How long the kernel may need to send a signal to all of a group.
 const SENDING: Duration = Duration::from_millis(5);
@@ -23,39 +23,50 @@ const SENDING: Duration = Duration::from_millis(5);
 /// How long the answer is waited for. A witness that is stopped gives none.
 const ANSWERING: Duration = Duration::from_millis(200);
 
-/// The witness's own process: notes what it receives, and tells it when asked.
+/// How long a signal that was noted can be one that db-mutex has just received.
+const NOTED: Duration = Duration::from_secs(1);
+
+/// `si_code` of a signal that the kernel has sent, as for a key of the terminal.
+const FROM_KERNEL: i32 = 0x80;
+
+/// The witness's own process: notes what it receives, and tells it when asked. A question is a signal and a number, which the
+/// answer has too.
 pub(super) fn main() -> io::Result<()> {
     SigSet::all().thread_block()?;
-    let _ = set_name(c"db-mutex-witness");
+    let _ = set_name(c"dbmutex-witness");
     set_pdeathsig(Signal::SIGKILL)?;
-    let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut socket = socket::standard_input()?;
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    let mut received = Vec::new();
+    let mut noted = Vec::<(u8, Instant)>::new();
     loop {
         let mut sources =
             [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
         poll(&mut sources, PollTimeout::NONE)?;
         let is_asked = sources[1].any().unwrap_or(true);
         while let Ok(Some(signal)) = signals.read_signal() {
-            received.push(u8::try_from(signal.ssi_signo).unwrap_or(0));
-        }
-        if is_asked {
-            let mut asked = [0];
-            if socket.read(&mut asked)? == 0 {
-                return Ok(());
+            if signal.ssi_code != FROM_KERNEL {
+                noted.push((u8::try_from(signal.ssi_signo).unwrap_or(0), Instant::now()));
             }
-            let has_received = received.contains(&asked[0]);
-            received.retain(|signal| *signal != asked[0]);
-            socket.write_all(&[u8::from(has_received)])?;
+        }
+        noted.retain(|(_, at)| at.elapsed() < NOTED);
+        if is_asked {
+            let mut question = [0; 2];
+            match socket.read_exact(&mut question) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                read => read?,
+            }
+            let at = noted.iter().position(|(signal, _)| *signal == question[0]);
+            at.map(|at| noted.remove(at));
+            socket.write_all(&[u8::from(at.is_some()), question[1]])?;
         }
     }
 }
 
-/// The witness, as db-mutex sees it. Ends with it.
+/// The witness, as db-mutex sees it. It ends with this, or with db-mutex.
 #[derive(Debug)]
 pub(crate) struct Witness {
-    child: Child,
     socket: UnixStream,
+    asked: u8,
 }
 
 impl Witness {
@@ -63,26 +74,27 @@ impl Witness {
     pub(crate) fn start() -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let mut command = Command::new(this_executable()?);
-        let null = || std::process::Stdio::null();
-        command.arg(WITNESS).env_clear().current_dir("/").stdin(std::os::fd::OwnedFd::from(theirs));
-        let child = command.stdout(null()).stderr(null()).spawn()?;
+        command.arg(WITNESS).env_clear().current_dir("/").stdin(OwnedFd::from(theirs));
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         ours.set_read_timeout(Some(ANSWERING))?;
-        Ok(Self { child, socket: ours })
+        Ok(Self { socket: ours, asked: 0 })
     }
 
     /// Whether the group has received a signal that this process has just received.
     pub(crate) fn has_received(&mut self, signal: i32) -> bool {
         std::thread::sleep(SENDING);
-        let mut answer = [0];
-        let asked = [u8::try_from(signal).unwrap_or(0)];
-        let answered = self.socket.write_all(&asked).and_then(|()| self.socket.read_exact(&mut answer));
-        answered.is_ok() && answer == [1]
-    }
-}
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.asked = self.asked.wrapping_add(1);
+        let mut asked = || -> io::Result<bool> {
+            self.socket.write_all(&[u8::try_from(signal).unwrap_or(0), self.asked])?;
+            loop {
+                let mut answer = [0; 2];
+                self.socket.read_exact(&mut answer)?;
+                // One that has stood still answers earlier questions first.
+                if answer[1] == self.asked {
+                    return Ok(answer[0] == 1);
+                }
+            }
+        };
+        asked().unwrap_or(false)
     }
 }
