@@ -35,7 +35,8 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
     let program = Program::find(args)?;
     check_text(args)?;
     // Before the lock is acquired, which takes as long.
-    let keeper = Keeper::stand_by().map_err(|error| Failure::new(FAILED, format!("cannot start the command: {error}")))?;
+    let keeper =
+        Keeper::stand_by().map_err(|error| Failure::new(FAILED, format!("cannot start the command: {error}")))?;
     let mut signals =
         blocked.listen().map_err(|error| Failure::new(FAILED, format!("cannot receive signals: {error}")))?;
     let runtime = crate::runtime()?;

@@ -132,7 +132,8 @@ pub(crate) fn reap() -> Reaped {
     loop {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
-                let status = status.terminating_signal().map(Status::Signaled).or(status.exit_status().map(Status::Exited));
+                let status =
+                    status.terminating_signal().map(Status::Signaled).or(status.exit_status().map(Status::Exited));
                 if let Some(status) = status {
                     return Reaped::Child(pid.as_raw_nonzero().get(), status);
                 }

@@ -16,9 +16,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::time::ClockId;
 use nix::unistd::{getpgrp, getpid, setsid};
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process, kill_process_group, waitid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process, kill_process_group, waitid};
 use rustix_libc_wrappers::process::SignalExt;
 
 use super::descendants::{self, Process, Reaped};
@@ -28,6 +26,9 @@ use crate::args::Descendants;
 
 /// The longest that it waits before it looks at its deadline: a wait stands still while the machine is suspended.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// How long after the command what is in its group may end as well, without a word.
+const DYING: Duration = Duration::from_millis(100);
 
 /// How long it tries to kill what does not die, before it says so.
 const KILLING: Duration = Duration::from_secs(10);
@@ -123,6 +124,8 @@ struct Keeper {
     ending: Ending,
     /// Whether the command was ended, and not only what it has left behind.
     by_keeper: bool,
+    /// Since when the command has ended, and something in its group has not.
+    left_since: Option<BootTime>,
     has_supervisor: bool,
     has_reported: bool,
     /// Those that run with other credentials and cannot be killed.
@@ -143,6 +146,7 @@ impl Keeper {
             is_alone: false,
             ending: Ending::No,
             by_keeper: false,
+            left_since: None,
             has_supervisor: true,
             has_reported: false,
             beyond: Vec::new(),
@@ -326,7 +330,7 @@ impl Keeper {
     }
 
     /// What is to be reported, once there is nothing more to do.
-    fn report(&self) -> Option<Report> {
+    fn report(&mut self) -> Option<Report> {
         let status = self.status?;
         let ended = |left: Vec<String>| Some(Report::Ended { status, by_keeper: self.by_keeper, left });
         let described = |left: Vec<Process>| left.iter().map(Process::describe).collect::<Vec<_>>();
@@ -336,6 +340,10 @@ impl Keeper {
             Ending::No if self.descendants == Descendants::Leave => {
                 let mut left = descendants::find();
                 left.retain(|one| one.group == self.group);
+                // What has got the signal of which the command has died may need a moment to do so too.
+                if !left.is_empty() && *self.left_since.get_or_insert(BootTime::now()) > BootTime::now().before(DYING) {
+                    return None;
+                }
                 ended(described(left))
             }
             // As long as a descendant is left there is a child, whether it can be seen or not.
@@ -359,6 +367,7 @@ impl Keeper {
             return LONGEST_WAIT;
         }
         let due = match self.ending {
+            Ending::No if self.left_since.is_some() => descendants::AGAIN,
             Ending::No => self.deadline.ask_at.left(),
             Ending::Asked(kill_at) => kill_at.left(),
             Ending::Killing(_) => descendants::AGAIN,

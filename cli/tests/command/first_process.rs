@@ -91,3 +91,38 @@ fn without_proc_it_works() {
     let ended = sandbox.spawn(unshare).wait();
     assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (Some(3), "hi\n", ""), "{ended:?}");
 }
+
+#[test]
+fn without_proc_the_group_of_the_command_is_ended() {
+    let sandbox = Sandbox::new();
+    let mut unshare = sandbox.program("setsid");
+    let command = "(trap \"\" TERM; while :; do date +%s.%N > worked; sleep 0.05; done) & wait";
+    let line = format!(
+        "mount -t tmpfs none /proc && exec {} run job --no-renew --ttl 2s --kill-after 300ms -c '{command}'",
+        env!("CARGO_BIN_EXE_db-mutex")
+    );
+    unshare.args(["--wait", "unshare", "--mount", "sh", "-c", &line]);
+    let ended = sandbox.spawn(unshare).wait();
+    assert_eq!(ended.code(), Some(124), "{ended:?}");
+    let last = sandbox.read("worked");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(sandbox.read("worked"), last);
+}
+
+/// The group's leader is outside of the namespace, so that the group has no number inside.
+#[test]
+fn at_a_terminal_it_reads_and_is_interrupted() {
+    let sandbox = Sandbox::new();
+    let mut shell = crate::pty::Shell::start(&sandbox);
+    let contained = "unshare --pid --fork --mount-proc --kill-child $DB_MUTEX run job --";
+    let number = shell.send(&format!("{contained} sh -c 'echo ready > ready; read line; echo got:$line > got'"));
+    sandbox.wait_for_line("ready");
+    shell.keys("hello\n");
+    assert_eq!(shell.code(number), 0);
+    assert_eq!(sandbox.read("got"), "got:hello\n");
+    let number = shell.send(&format!("{contained} sh -c 'echo ready > again; sleep 1000'"));
+    sandbox.wait_for_line("again");
+    shell.keys("\x03");
+    shell.code(number);
+    crate::running::eventually("the lock is free", || (sandbox.state("job") == "free").then_some(()));
+}

@@ -104,7 +104,7 @@ fn a_job_is_stopped_and_goes_on_in_the_foreground_and_in_the_background() {
     sandbox
         .write("read.sh", "echo $$ > child; read line; echo got:$line > first; until [ -e go ]; do sleep 0.05; done\n");
     let mut shell = Shell::start(&sandbox);
-    let number = shell.send("$DB_MUTEX run job -- sh read.sh");
+    let number = shell.send("$DB_MUTEX run job -- bash read.sh");
     let child = pid_in(&sandbox, "child");
     shell.keys("\x1a");
     assert_eq!(shell.code(number), 128 + 20);
@@ -242,4 +242,94 @@ fn the_terminal_is_as_it_was() {
     shell.run("stty -g > after; ps -o tpgid= -p $$ > front; ps -o pgid= -p $$ > own");
     assert_eq!(sandbox.read("before"), sandbox.read("after"));
     sandbox.wait_for_line("own");
+}
+
+/// With a question to each, and no answer that is kept for the next.
+#[test]
+fn signals_of_different_origin_reach_the_command_as_often_as_they_were_sent() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "count.sh",
+        "trap 'echo x >> got' INT; trap 'echo y >> other' USR1; trap 'exit 5' TERM\n\
+         echo $$ > child; while :; do sleep 0.05; done\n",
+    );
+    let mut shell = Shell::start(&sandbox);
+    let number = shell.send("echo $$ > shell; exec 3>&1; $DB_MUTEX run job -- bash count.sh");
+    let child = pid_in(&sandbox, "child");
+    let parent = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse::<i32>().unwrap()
+    };
+    let supervisor = parent(parent(child));
+    sleep(Duration::from_millis(300));
+    let lines = |file: &str| sandbox.read(file).lines().count();
+    shell.keys("\x03");
+    eventually("a key has come", || (lines("got") == 1).then_some(()));
+    kill(Pid::from_raw(supervisor), Signal::SIGINT).unwrap();
+    eventually("a signal has come", || (lines("got") == 2).then_some(()));
+    for count in 1..=3 {
+        kill(Pid::from_raw(-supervisor), Signal::SIGUSR1).unwrap();
+        eventually("a signal to the group has come", || (lines("other") == count).then_some(()));
+    }
+    sleep(Duration::from_millis(300));
+    assert_eq!((lines("got"), lines("other")), (2, 3));
+    kill(Pid::from_raw(supervisor), Signal::SIGTERM).unwrap();
+    assert_eq!(shell.code(number), 5);
+}
+
+/// Ctrl-C at any moment of the start ends the run, and leaves nothing taken.
+#[test]
+fn the_interrupt_key_is_heard_at_any_moment_of_the_start() {
+    let sandbox = Sandbox::new();
+    let mut shell = Shell::start(&sandbox);
+    for moment in 0..60 {
+        let _ = std::fs::remove_file(sandbox.path("started"));
+        let number = shell.send("sh -c 'echo x > started; exec $DB_MUTEX run job -- sleep 1000'");
+        sandbox.wait_for_line("started");
+        sleep(Duration::from_micros(500 * moment));
+        shell.keys("\x03");
+        assert_eq!(shell.code(number), 128 + 2);
+    }
+    assert_eq!(sandbox.state("job"), "free");
+}
+
+/// There no shell could let it go on, so the kernel takes no notice of the key.
+#[test]
+fn the_stop_key_does_nothing_where_no_shell_is() {
+    let sandbox = Sandbox::new();
+    let mut script = sandbox.program("script");
+    let line =
+        format!("{} run job -- sh -c 'echo $$ > child; sleep 1; echo done > done'", env!("CARGO_BIN_EXE_db-mutex"));
+    script.args(["--quiet", "--return", "--command", &format!("exec {line}"), "/dev/null"]).env("SHELL", "/bin/sh");
+    let (keys, mut keyboard) = std::io::pipe().unwrap();
+    script.stdin(keys);
+    let session = sandbox.spawn(script);
+    sandbox.wait_for_line("child");
+    std::io::Write::write_all(&mut keyboard, b"\x1a").unwrap();
+    assert_eq!(session.wait().code(), Some(0));
+    assert_eq!(sandbox.read("done"), "done\n");
+}
+
+#[test]
+fn the_terminal_is_set_back_after_a_command_that_was_killed() {
+    let sandbox = Sandbox::new();
+    let mut shell = Shell::start(&sandbox);
+    shell.run("stty -g > before");
+    let line = "stty raw -echo; trap '' TERM; while :; do sleep 0.05; done";
+    assert_eq!(shell.run(&format!("$DB_MUTEX run job --no-renew --ttl 2s -c \"{line}\"")), 124);
+    shell.run("stty -g > after");
+    assert_eq!(sandbox.read("before"), sandbox.read("after"));
+}
+
+/// What is in a session of its own ends with db-mutex even if that is killed with all of its group.
+#[test]
+fn a_job_that_is_killed_takes_all_with_it() {
+    let sandbox = Sandbox::new();
+    let mut shell = Shell::start(&sandbox);
+    shell.run("$DB_MUTEX run job --ttl 4s -c 'setsid sleep 1000 & echo $! > away; echo $$ > child; sleep 1000' &");
+    let child = pid_in(&sandbox, "child");
+    sandbox.wait_for_line("away");
+    shell.run("kill -KILL %1");
+    eventually("the command is gone", || state_of(child).is_none().then_some(()));
+    sandbox.wait_until_gone("away");
 }

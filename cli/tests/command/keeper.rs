@@ -191,3 +191,100 @@ fn secrets_are_in_no_argument_and_not_with_the_keeper() {
         |file: &str| String::from_utf8_lossy(&std::fs::read(format!("/proc/{keeper}/{file}")).unwrap()).into_owned();
     assert_eq!((read("environ").as_str(), read("cmdline").contains("s3cret")), ("", false));
 }
+
+/// Nothing of the environment says whose it is, and nothing of it can be asked to.
+#[test]
+fn a_killed_keeper_takes_what_has_another_environment_and_what_runs_inside_another_run() {
+    let inner = format!("{} run inner --ttl 1h", env!("CARGO_BIN_EXE_db-mutex"));
+    for line in [
+        "setsid env -i sh -c 'echo $$ > child; exec sleep 1000' & sleep 1000".to_owned(),
+        format!("{inner} -- sh -c 'trap \"\" TERM; echo $$ > child; while :; do sleep 0.05; done'"),
+    ] {
+        let sandbox = Sandbox::new();
+        let holder = sandbox.start(["run", "job", "--ttl", "1h", "-c", &line]);
+        sandbox.wait_for_line("child");
+        kill(keeper_of(&holder), Signal::SIGKILL).unwrap();
+        holder.wait().assert_refusal(125);
+        let child: u32 = sandbox.read("child").trim().parse().unwrap();
+        assert!(!sandbox.is_at_work(child), "{line}");
+        assert_eq!(sandbox.state("job"), "free");
+    }
+}
+
+#[test]
+fn a_name_that_is_not_utf_8_is_no_way_out() {
+    let sandbox = Sandbox::new();
+    // Cut in the middle of a character by the kernel.
+    std::fs::copy("/bin/sleep", sandbox.path("äääääääääääääää")).unwrap();
+    let line = "setsid ./äääääääääääääää 1000 & echo $! > child; sleep 1000";
+    sandbox.run(["run", "job", "--no-renew", "--ttl", "2s", "-c", line]).assert_refusal(124);
+    sandbox.wait_until_gone("child");
+}
+
+#[test]
+fn a_real_time_signal_ends_the_command_and_the_run() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.run(["run", "job", "--", "bash", "-c", "kill -34 $$"]);
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended.status), Some(34), "{ended:?}");
+    assert_eq!(sandbox.state("job"), "free");
+}
+
+#[test]
+fn many_signals_do_not_keep_news_of_renewals_from_the_keeper() {
+    let sandbox = Sandbox::new();
+    let line = "echo ready > ready; until [ -e go ]; do sleep 0.05; done";
+    let holder = sandbox.start(["run", "job", "--ttl", "3s", "-c", line]);
+    sandbox.wait_for_line("ready");
+    // Twice as long as the lease.
+    for _ in 0..120 {
+        holder.signal(Signal::SIGURG);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    sandbox.write("go", "");
+    holder.wait().assert_silent_success();
+}
+
+/// As timeout(1) and systemd do.
+#[test]
+fn a_second_signal_does_not_keep_the_lock_held() {
+    for moment in 0..20 {
+        let sandbox = Sandbox::new();
+        let holder = sandbox.hold("job", &["--ttl", "1h"]);
+        holder.signal(Signal::SIGTERM);
+        std::thread::sleep(Duration::from_millis(moment % 5));
+        let _ = kill(holder.pid(), Signal::SIGHUP);
+        let ended = holder.wait();
+        assert_eq!((ended.code(), &*ended.stderr), (None, ""), "{ended:?}");
+        assert_eq!(sandbox.state("job"), "free");
+    }
+}
+
+#[test]
+fn a_command_that_has_changed_its_group_gets_signals() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "move.py",
+        "import os, signal, time\n\
+         child = os.fork()\n\
+         if child == 0:\n    os.setpgid(0, 0)\n    time.sleep(1000)\n\
+         time.sleep(0.2)\nos.setpgid(0, child)\n\
+         signal.signal(signal.SIGTERM, lambda *_: (os.kill(child, 9), os._exit(7)))\n\
+         open('ready', 'w').write('ready\\n')\n\
+         while True: time.sleep(0.05)\n",
+    );
+    let holder = sandbox.start(["run", "job", "--", "python3", "move.py"]);
+    sandbox.wait_for_line("ready");
+    holder.signal(Signal::SIGTERM);
+    assert_eq!(holder.wait().code(), Some(7));
+}
+
+#[test]
+fn an_interpreter_that_is_missing_is_127_whatever_can_be_written() {
+    let sandbox = Sandbox::new();
+    sandbox.write("script", "#!/no-such-interpreter\n");
+    let line = format!("chmod +x script; exec {} run job -- ./script 2> /dev/full", env!("CARGO_BIN_EXE_db-mutex"));
+    let mut shell = sandbox.program("sh");
+    shell.args(["-c", &line]);
+    assert_eq!(sandbox.spawn(shell).wait().code(), Some(127));
+    assert_eq!(sandbox.state("job"), "free");
+}
