@@ -160,7 +160,9 @@ impl Place {
             let what = format!("cannot use a write-ahead log (its journal mode stays {mode:?}); use a local disk");
             return Err(place_error(&self.path, Kind::Config, what));
         }
-        connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(failed)
+        // Each process that comes alone reads all of the log, which none before it has moved into the file on closing. So the
+        // first request of each does, if it has become long: see `goes_on`.
+        connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 64").map_err(failed)
     }
 }
 

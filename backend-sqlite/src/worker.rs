@@ -52,6 +52,7 @@ impl Worker {
         let job: Job = Box::new(move |database| {
             let result = database.ensure_current().and_then(|()| work(database));
             let _ = reply.send(result);
+            database.goes_on();
         });
         self.jobs.send(job).map_err(|_| thread_is_gone())?;
         answer.await.unwrap_or_else(|_| Err(thread_is_gone()))
@@ -69,6 +70,8 @@ pub(crate) struct Database {
     pub(crate) sql: Sql,
     place: Place,
     files: Files,
+    /// Whether nothing was asked of it yet.
+    is_new: bool,
 }
 
 /// Which files the connection works on.
@@ -99,7 +102,14 @@ impl Database {
     fn open(place: Place, sql: Sql) -> Result<Self, StoreError> {
         let connection = place.open()?;
         let files = Files::of(&place, &connection);
-        Ok(Self { connection, sql, place, files })
+        Ok(Self { connection, sql, place, files, is_new: true })
+    }
+
+    /// After the first request: from now on it moves the log into the file as seldom as SQLite does by default.
+    fn goes_on(&mut self) {
+        if std::mem::take(&mut self.is_new) {
+            let _ = self.connection.execute_batch("PRAGMA wal_autocheckpoint = 1000");
+        }
     }
 
     /// Opens the database anew if its files were deleted or replaced.

@@ -12,6 +12,8 @@
 //! | `acquire` | waiting for a lock on a server that is short of connections |
 //! | `run` | `db-mutex run`: from the lock to the exit code |
 //! | `program` | which command |
+//! | `attend` | while the command runs |
+//! | `release` | when it has ended |
 //! | `keeper` | a process that is the command's parent, and ends it when the lease is over |
 //! | `signals` | the signals that are passed on |
 //! | `terminal` | the terminal, which is left as it was |
@@ -21,6 +23,7 @@
 
 mod acquire;
 mod args;
+mod attend;
 mod database;
 mod exit;
 mod held;
@@ -31,6 +34,7 @@ mod man;
 mod place;
 mod print;
 mod program;
+mod release;
 mod run;
 mod secrets;
 mod signals;

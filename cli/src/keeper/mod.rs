@@ -167,19 +167,19 @@ impl Keeper {
         }
     }
 
-    /// Says that the last report has arrived, and reaps the keeper.
+    /// Reaps the keeper, which was told that its report has arrived.
     pub(crate) fn finish(mut self) {
-        self.tell(&Order::Done);
         if !self.is_reaped {
             let _ = self.child.wait();
         }
     }
 
     /// Kills all that the command has started, where the keeper is gone: it was killed.
-    pub(crate) fn end_in_its_place(mut self) {
+    pub(crate) fn end_in_its_place(&mut self) {
         if !self.is_reaped {
             let _ = self.child.kill();
             let _ = self.child.wait();
+            self.is_reaped = true;
         }
         // All that the keeper had are children of this process now.
         if !self.has_others || !descendants::can_be_found() {

@@ -1,0 +1,145 @@
+//! While the command runs: its keeper is told of signals and of each new deadline.
+
+use std::time::Duration;
+
+use db_mutex::{Guard, Ttl};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::args::RunArgs;
+use crate::exit::{Failure, USAGE};
+use crate::keeper::{BootTime, Deadline, Keeper, Order, Report, Status, Witness};
+use crate::print;
+use crate::signals::Signals;
+
+/// When a witness is started, which short commands need not pay for.
+const WITNESS_AFTER: Duration = Duration::from_millis(20);
+
+/// How long before the end of the lease a command is asked to end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Notice(pub(crate) Duration);
+
+impl Notice {
+    pub(crate) fn of(args: &RunArgs, ttl: Ttl) -> Result<Self, Failure> {
+        let default = Duration::from_secs(10);
+        let Some(lease) = ttl.duration() else { return Ok(Self(args.kill_after.unwrap_or(default))) };
+        // A lease that is renewed is renewed when a third of it is over, and that may take a while.
+        let longest = if args.no_renew { lease / 4 * 3 } else { lease / 2 };
+        match args.kill_after {
+            Some(kill_after) if kill_after > longest => {
+                let message = format!(
+                    "--kill-after {} leaves the command too little of a ttl of {}; give at most {}",
+                    print::span(kill_after),
+                    print::span(lease),
+                    print::span(longest)
+                );
+                Err(Failure::new(USAGE, message))
+            }
+            Some(kill_after) => Ok(Self(kill_after)),
+            None => Ok(Self(default.min(lease / 3))),
+        }
+    }
+}
+
+/// How the command ended.
+pub(crate) enum Outcome {
+    ByItself {
+        status: Status,
+        /// What it has left running in its process group.
+        left: Vec<String>,
+    },
+    /// The lock was lost, or about to be.
+    Ended {
+        /// What could not be ended.
+        left: Vec<String>,
+    },
+    TooLate,
+    NotStarted(String),
+    /// The keeper was killed, and what it kept with it.
+    KeeperGone,
+}
+
+/// A lock under which a command runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Watch<'a> {
+    pub(crate) guard: &'a Guard,
+    pub(crate) notice: Notice,
+    pub(crate) ttl: Ttl,
+}
+
+impl Watch<'_> {
+    /// Until when the command may work, as things stand.
+    pub(crate) fn deadline(&self) -> Deadline {
+        // First, so that the end is too early rather than too late.
+        let now = BootTime::now();
+        let (Some(left), Some(ttl)) = (self.guard.remaining(), self.ttl.duration()) else {
+            return Deadline { ask_at: BootTime::NEVER, kill_at: BootTime::NEVER, last: BootTime::NEVER };
+        };
+        let kill_at = now.after(left);
+        // Still within the margin by which a guard ends before its lease.
+        let last = kill_at.after((ttl / 40).max(Duration::from_millis(50)).min(ttl / 4));
+        Deadline { ask_at: kill_at.before(self.notice.0), kill_at, last }
+    }
+
+    /// How often there may be a new deadline.
+    pub(crate) fn interval(&self) -> Duration {
+        self.ttl.duration().map_or(Duration::from_secs(3600), |ttl| ttl / 12).max(Duration::from_millis(10))
+    }
+
+    /// Passes signals and deadlines on until the command has ended.
+    pub(crate) async fn attend(self, keeper: &mut Keeper, signals: &mut Signals, in_terminal: bool) -> Outcome {
+        let mut told = self.deadline();
+        let mut is_lost = false;
+        let (mut has_witness, mut witness) = (false, None);
+        let witness_is_due = sleep(WITNESS_AFTER);
+        tokio::pin!(witness_is_due);
+        let mut look = interval(self.interval());
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let report = loop {
+            tokio::select! {
+                biased;
+                _ = look.tick(), if !is_lost => {
+                    let deadline = self.deadline();
+                    if deadline.kill_at > told.kill_at.after(Duration::from_millis(1)) {
+                        told = deadline;
+                        keeper.tell(&Order::Deadline(deadline));
+                    }
+                }
+                report = keeper.report() => break report,
+                signal = signals.next() => {
+                    let was_sent_to_all = in_terminal
+                        && !signal.is_of_child()
+                        && (signal.of_terminal
+                            || witness.as_mut().is_some_and(|witness: &mut Witness| witness.has_received(signal.number)));
+                    if signal.is_of_child() {
+                        keeper.reap();
+                    } else if !was_sent_to_all {
+                        keeper.tell(&Order::Signal(signal.number));
+                    }
+                }
+                () = &mut witness_is_due, if in_terminal && !has_witness => {
+                    has_witness = true;
+                    // Without one, what is sent to the whole group reaches the command twice.
+                    witness = Witness::start().ok();
+                }
+                _ = self.guard.lost(), if !is_lost => {
+                    is_lost = true;
+                    keeper.tell(&Order::End);
+                }
+            }
+        };
+        let outcome = match report {
+            Some(Report::Ended { status, by_keeper: false, left }) => Outcome::ByItself { status, left },
+            Some(Report::Ended { left, .. }) => Outcome::Ended { left },
+            Some(Report::TooLate) => Outcome::TooLate,
+            Some(Report::NotStarted(why)) => Outcome::NotStarted(why),
+            Some(Report::Ready) | None => {
+                drop(witness);
+                keeper.end_in_its_place();
+                Outcome::KeeperGone
+            }
+        };
+        // It ends while the lock is released.
+        keeper.tell(&Order::Done);
+        outcome
+    }
+}
