@@ -1,7 +1,5 @@
 //! An application has made aws-lc the default provider of rustls. It is used or left alone, but not replaced.
 
-mod servers;
-
 use std::sync::Arc;
 
 use db_mutex::connect;
@@ -12,7 +10,10 @@ async fn the_default_of_the_application_stays() {
     aws_lc_rs::default_provider().install_default().unwrap();
     let before = Arc::clone(CryptoProvider::get_default().unwrap());
 
-    for url in [servers::url("postgres-tls"), format!("{}?ssl-mode=required", servers::url("mariadb"))] {
+    for url in [
+        db_mutex_test_servers::url("postgres-tls"),
+        format!("{}?ssl-mode=required", db_mutex_test_servers::url("mariadb")),
+    ] {
         let mutex = connect(&url).await.unwrap();
         mutex.lock("default-tls-provider").acquire().await.unwrap().release().await.unwrap();
     }

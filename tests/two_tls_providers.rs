@@ -1,8 +1,6 @@
 //! An application has rustls with aws-lc in its dependency graph, db-mutex brings ring, and nobody has chosen a default.
 //! rustls then panics whenever it has to choose one itself.
 
-mod servers;
-
 use db_mutex::connect;
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
@@ -11,10 +9,10 @@ use rustls::crypto::CryptoProvider;
 async fn both_backends_connect_without_a_default() {
     assert!(std::panic::catch_unwind(ClientConfig::builder).is_err(), "there is one provider, so nothing is tested");
 
-    let mutex = connect(&servers::url("postgres-tls")).await.unwrap();
+    let mutex = connect(&db_mutex_test_servers::url("postgres-tls")).await.unwrap();
     mutex.lock("two-tls-providers").acquire().await.unwrap().release().await.unwrap();
     assert!(CryptoProvider::get_default().is_none(), "PostgreSQL needs no default");
 
-    let mutex = connect(&format!("{}?ssl-mode=required", servers::url("mariadb"))).await.unwrap();
+    let mutex = connect(&format!("{}?ssl-mode=required", db_mutex_test_servers::url("mariadb"))).await.unwrap();
     mutex.lock("two-tls-providers").acquire().await.unwrap().release().await.unwrap();
 }

@@ -10,8 +10,8 @@ use db_mutex_core::{TableName, Ttl};
 use db_mutex_mysql::MySqlStore;
 
 use crate::database::{Database, MINUTE, ask, force, granted, id, request, until};
-use crate::own_server::OwnServer;
 use crate::servers::{lock_row, shift_row};
+use db_mutex_test_servers::OwnServer;
 
 async fn alone(name: &'static str) {
     let server = OwnServer::start(name);
@@ -211,7 +211,7 @@ async fn all_go_on_after_the_server_was_killed(server: &OwnServer, database: &Ar
     until(async || acquired.load(Ordering::SeqCst) >= then + BEFORE).await;
     println!(
         "{}: killed and up again in {up:?}, {BEFORE} more acquisitions {:?} after that; {} transient errors meanwhile",
-        server.name,
+        server.name(),
         killed.elapsed() - up,
         errors.load(Ordering::SeqCst)
     );

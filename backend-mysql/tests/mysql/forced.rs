@@ -5,7 +5,7 @@ use db_mutex_core::store::{DeleteRequest, Deleted, LockStore, RenewRequest, Rene
 use db_mutex_mysql::MySqlStore;
 
 use crate::database::{MINUTE, both, granted, id, request, until_free};
-use crate::proxy::Proxy;
+use db_mutex_test_servers::Proxy;
 
 async fn holds(store: &MySqlStore, request: &db_mutex_core::store::InsertRequest) -> bool {
     let renewal = RenewRequest::new(request.lock_id.clone(), request.owner, Ttl::new(MINUTE).unwrap());
@@ -35,7 +35,7 @@ async fn a_repeated_forced_release_spares_the_successor() {
 async fn a_forced_release_whose_reply_is_lost_spares_the_successor() {
     for database in both() {
         let (proxy, near) = (Proxy::to(&database.url).await, database.store().await);
-        let far = MySqlStore::builder().table(database.table.clone()).pool_size(1).connect(&proxy.url).await.unwrap();
+        let far = MySqlStore::builder().table(database.table.clone()).pool_size(1).connect(proxy.url()).await.unwrap();
         for granted_meanwhile in [true, false] {
             let out = request("job", MINUTE);
             let lease = granted(near.insert_if_absent(&out).await.unwrap());

@@ -13,8 +13,6 @@ mod locked_rows;
 mod many;
 mod model;
 mod opening;
-mod own_server;
-mod proxy;
 mod repeats;
 mod rights;
 mod runtimes;

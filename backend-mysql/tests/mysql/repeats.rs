@@ -7,10 +7,10 @@ use db_mutex_core::{DbMutex, StoreErrorKind, Ttl};
 use db_mutex_mysql::MySqlStore;
 
 use crate::database::{Database, MINUTE, ask, both, granted, id, request, until_free};
-use crate::proxy::Proxy;
+use db_mutex_test_servers::Proxy;
 
 async fn through(proxy: &Proxy, database: &Database) -> MySqlStore {
-    MySqlStore::builder().table(database.table.clone()).pool_size(1).connect(&proxy.url).await.unwrap()
+    MySqlStore::builder().table(database.table.clone()).pool_size(1).connect(proxy.url()).await.unwrap()
 }
 
 #[tokio::test]

@@ -1,11 +1,9 @@
 //! TLS with the test servers, whose certificate is for `localhost` alone.
 
-use std::path::Path;
-use std::process::Command;
-
 use db_mutex_core::store::LockStore;
 use db_mutex_core::{StoreError, StoreErrorKind};
 use db_mutex_mysql::MySqlStore;
+use db_mutex_test_servers::folder;
 
 use crate::database::{Database, id};
 use crate::servers::{MARIADB, MYSQL};
@@ -13,10 +11,7 @@ use crate::servers::{MARIADB, MYSQL};
 /// A server at another name of the same machine, and the folder with its certificates.
 fn server_at(host: &str) -> [(Database, String); 2] {
     [("mariadb", &MARIADB), ("mysql", &MYSQL)].map(|(name, url)| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/databases");
-        let output = Command::new(script).args(["dir", name]).output().unwrap();
-        assert!(output.status.success(), "run scripts/databases up mariadb mysql");
-        let folder = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        let folder = folder(name).into_os_string().into_string().unwrap();
         (Database::new(&url.replace("127.0.0.1", host)), folder)
     })
 }

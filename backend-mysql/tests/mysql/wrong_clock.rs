@@ -12,9 +12,9 @@ use db_mutex_mysql::MySqlStore;
 use crate::database::{
     Database, MINUTE, ask, both, granted, id, request, until, until_free, waits_for_no_lock, while_busy,
 };
-use crate::own_server::OwnServer;
-use crate::proxy::Proxy;
 use crate::servers::shift_row;
+use db_mutex_test_servers::OwnServer;
+use db_mutex_test_servers::Proxy;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -162,7 +162,7 @@ async fn a_clock_ahead_during_a_lease_gives_no_second_holder(server: &OwnServer)
 async fn the_end_of_an_excess_keeps_what_a_renewal_was_told() {
     for database in both() {
         let (proxy, near) = (Proxy::to(&database.url).await, database.store().await);
-        let far = MySqlStore::builder().table(database.table.clone()).pool_size(1).connect(&proxy.url).await.unwrap();
+        let far = MySqlStore::builder().table(database.table.clone()).pool_size(1).connect(proxy.url()).await.unwrap();
         let holder = request("job", MINUTE);
         granted(near.insert_if_absent(&holder).await.unwrap());
         shift_row(&database.url, database.table.as_str(), &id("job"), HOUR).await;

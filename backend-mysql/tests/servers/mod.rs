@@ -1,8 +1,5 @@
 //! The two servers that the tests run on.
 
-use std::env;
-use std::path::Path;
-use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -10,19 +7,10 @@ use db_mutex_core::{LockId, TableName};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::Queryable;
 use db_mutex_mysql::mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
+use db_mutex_test_servers::url;
 
-pub(crate) static MARIADB: LazyLock<String> = LazyLock::new(|| url_of("mariadb", "DB_MUTEX_TEST_MARIADB_URL"));
-pub(crate) static MYSQL: LazyLock<String> = LazyLock::new(|| url_of("mysql", "DB_MUTEX_TEST_MYSQL_URL"));
-
-fn url_of(server: &str, variable: &str) -> String {
-    if let Ok(url) = env::var(variable) {
-        return url;
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/databases");
-    let output = Command::new(script).args(["url", server]).output().expect("scripts/databases can be run");
-    assert!(output.status.success(), "run scripts/databases up mariadb mysql");
-    String::from_utf8(output.stdout).expect("a URL is text").trim().to_owned()
-}
+pub(crate) static MARIADB: LazyLock<String> = LazyLock::new(|| url("mariadb"));
+pub(crate) static MYSQL: LazyLock<String> = LazyLock::new(|| url("mysql"));
 
 /// A store with a table of that name, on a pool of somebody else's, who runs `session` on each connection.
 pub(crate) async fn open_hostile(url: &str, namespace: String, session: &str) -> MySqlStore {

@@ -106,7 +106,7 @@ async fn a_failed_connection_does_not_show_it() {
     assert_eq!(wrong_database.kind(), Kind::Config);
     assert!(wrong_database.to_string().contains("database"), "{wrong_database}");
 
-    let other = server::folder("postgres").join("other-ca.pem");
+    let other = db_mutex_test_servers::folder("postgres").join("other-ca.pem");
     for parameters in [
         format!("sslmode=verify-full&sslrootcert={}", other.display()),
         "sslmode=verify-full&sslrootcert=/nowhere.pem".to_owned(),

@@ -29,7 +29,7 @@ impl Drop for Standby {
 
 /// Runs a program of the server as the user whose files the data are, because PostgreSQL refuses root.
 fn program(name: &str, data: &Path) -> Command {
-    let running = fs::read_to_string(server::folder("postgres").join("pid")).unwrap();
+    let running = fs::read_to_string(db_mutex_test_servers::folder("postgres").join("pid")).unwrap();
     let server = fs::read(format!("/proc/{}/cmdline", running.trim())).unwrap();
     let server = PathBuf::from(String::from_utf8(server.split(|byte| *byte == 0).next().unwrap().to_vec()).unwrap());
     let program = server.with_file_name(name);
@@ -51,7 +51,7 @@ fn free_port() -> u16 {
 
 impl Standby {
     fn new() -> Self {
-        let (primary, url) = (server::folder("postgres").join("data"), server::url("postgres"));
+        let (primary, url) = (db_mutex_test_servers::folder("postgres").join("data"), server::url("postgres"));
         let folder = tempfile::tempdir().unwrap();
         let owner = fs::metadata(&primary).unwrap();
         chown(folder.path(), Some(owner.uid()), Some(owner.gid())).unwrap();

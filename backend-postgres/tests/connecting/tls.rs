@@ -20,7 +20,7 @@ fn url(name: &str, host: &str, parameters: &str) -> String {
 }
 
 fn ca(name: &str) -> String {
-    server::folder(name).join("ca.pem").to_str().unwrap().to_owned()
+    db_mutex_test_servers::folder(name).join("ca.pem").to_str().unwrap().to_owned()
 }
 
 /// Connects a store and takes a lock with it; answers whether the server says that the session is encrypted.
@@ -95,7 +95,7 @@ async fn verify_ca_takes_any_host_of_the_right_authority() {
 
 #[tokio::test]
 async fn an_unknown_authority_is_refused() {
-    let other = server::folder("postgres").join("other-ca.pem");
+    let other = db_mutex_test_servers::folder("postgres").join("other-ca.pem");
     for mode in ["verify-ca", "verify-full"] {
         for authorities in [format!("&sslrootcert={}", other.display()), String::new(), "&sslrootcert=system".into()] {
             let error = refused("postgres", "localhost", &format!("sslmode={mode}{authorities}")).await;
@@ -116,7 +116,7 @@ async fn require_encrypts_and_verifies_nothing() {
 async fn require_with_an_authority_verifies_as_verify_ca_does() {
     let right = format!("sslmode=require&sslrootcert={}", ca("postgres-tls"));
     assert!(encrypted("postgres-tls", "127.0.0.1", &right).await.unwrap());
-    let other = server::folder("postgres-tls").join("other-ca.pem");
+    let other = db_mutex_test_servers::folder("postgres-tls").join("other-ca.pem");
     refused("postgres-tls", "127.0.0.1", &format!("sslmode=require&sslrootcert={}", other.display())).await;
     refused("postgres-tls", "localhost", "sslmode=require&sslrootcert=system").await;
 }
@@ -182,7 +182,7 @@ async fn a_unix_socket_needs_no_tls() {
     let url = server::url("postgres");
     let (login, place) = url.split_once('@').unwrap();
     let port = place.split([':', '/']).nth(1).unwrap();
-    let socket = server::folder("postgres").join("s").to_str().unwrap().replace('/', "%2F");
+    let socket = db_mutex_test_servers::folder("postgres").join("s").to_str().unwrap().replace('/', "%2F");
     let store = PostgresStore::builder().table(TableName::new("tls").unwrap());
     store.connect(&format!("{login}@{socket}:{port}/dbmutex")).await.unwrap();
 }

@@ -9,8 +9,8 @@ use db_mutex_core::store::{Inserted, LockStore, Renewed};
 use db_mutex_postgres::PostgresStore;
 
 use crate::database::{MINUTE, ask, builder, grant, insert, owner, renewal, until_free};
-use crate::own_server::OwnServer;
 use crate::server::{administrator, connection, url};
+use db_mutex_test_servers::OwnServer;
 
 /// Eight workers on two locks, each sure that it is alone.
 struct Workers {
@@ -51,7 +51,7 @@ impl Workers {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_go_on_after_the_server_was_killed() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let workers = Arc::new(Workers {
         alone: Default::default(),
         double_grants: AtomicUsize::new(0),
@@ -147,7 +147,7 @@ async fn drop_after<F: Future>(polls: usize, future: F) {
 /// A cancelled wait for a synchronous replica answers success with a warning, although nothing was replicated.
 #[tokio::test]
 async fn a_grant_that_no_replica_has_confirmed_is_not_a_grant() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let admin = connection(server.url()).await;
     let store = builder("replica").statement_timeout(Duration::from_secs(1)).connect(server.url()).await.unwrap();
     grant(&store, "warm", MINUTE).await;

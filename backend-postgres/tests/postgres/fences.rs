@@ -13,8 +13,8 @@ use db_mutex_core::{Fence, LockId, StoreError, StoreErrorKind};
 use tokio_postgres::Client;
 
 use crate::database::{builder, insert, owner, release};
-use crate::own_server::{OwnServer, signal};
 use crate::server::connection;
+use db_mutex_test_servers::{OwnServer, signal};
 
 const WORKERS: usize = 8;
 const IDS: usize = 3;
@@ -114,7 +114,7 @@ async fn run(server: &OwnServer, stores: Vec<Arc<dyn LockStore>>, enough: impl F
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fences_rise_while_the_servers_processes_are_paused() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let mut stores: Vec<Arc<dyn LockStore>> = Vec::new();
     for _ in 0..WORKERS {
         stores.push(Arc::new(builder("fences").pool_size(1).connect(server.url()).await.unwrap()));
@@ -130,7 +130,7 @@ async fn fences_rise_while_the_servers_processes_are_paused() {
 /// the row, with rows that are deleted on release.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_schedule_catches_a_token_that_is_drawn_too_early() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let admin = connection(server.url()).await;
     admin
         .batch_execute(

@@ -9,8 +9,8 @@ use db_mutex_postgres::PostgresStore;
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use crate::database::{MINUTE, ask, builder, grant, id, mutex, release, store, table, until, until_wanted};
-use crate::own_server::OwnServer;
 use crate::server::{administrator, connection, url};
+use db_mutex_test_servers::OwnServer;
 
 const LONG: Duration = Duration::from_secs(20);
 const WOKEN: Duration = Duration::from_secs(10);
@@ -77,7 +77,7 @@ async fn nobody_is_notified_where_nobody_waits() {
 
 #[tokio::test]
 async fn a_waiter_listens_before_it_marks() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let admin = connection(server.url()).await;
     admin.batch_execute("ALTER SYSTEM SET log_statement = 'all'").await.unwrap();
     admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
@@ -156,7 +156,7 @@ async fn who_leaves_is_forgotten_and_an_idle_listener_goes() {
 
 #[tokio::test]
 async fn many_waiters_of_a_process_cost_what_one_does() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let admin = connection(server.url()).await;
     let mutex = mutex(&builder("crowd").connect(server.url()).await.unwrap());
     let held = mutex.lock("job").keep_alive(false).acquire().await.unwrap();

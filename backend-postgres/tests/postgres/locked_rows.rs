@@ -8,8 +8,8 @@ use db_mutex_postgres::PostgresStore;
 use tokio_postgres::Transaction;
 
 use crate::database::{MINUTE, ask, builder, grant, id, insert, owner, release, renewal, store, table, until};
-use crate::own_server::OwnServer;
 use crate::server::{administrator, connection};
+use db_mutex_test_servers::OwnServer;
 
 /// The store's own lock timeout is 2 s: an attempt that is answered sooner has not waited for the row.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -116,7 +116,7 @@ async fn a_free_row_that_is_locked_is_busy() {
 /// The careful form decides the whole batch: it is not divided for a row that can be skipped.
 #[tokio::test]
 async fn a_locked_row_costs_its_batch_one_more_statement() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let admin = connection(server.url()).await;
     let store = builder("cost").connect(server.url()).await.unwrap();
     let holder = owner();
@@ -197,7 +197,7 @@ async fn many_ids_are_divided_until_the_uncommitted_are_alone() {
 /// A grant that waits for a synchronous replica which is gone has a row that no one else sees, and does not end.
 #[tokio::test]
 async fn a_grant_that_waits_for_a_replica_is_busy_to_others() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let admin = connection(server.url()).await;
     let one = builder("replicated").connect(server.url()).await.unwrap();
     let two = builder("replicated").connect(server.url()).await.unwrap();

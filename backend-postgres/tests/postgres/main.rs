@@ -13,7 +13,6 @@ mod forced;
 mod listening;
 mod locked_rows;
 mod many;
-mod own_server;
 mod runtimes;
 #[path = "../server/mod.rs"]
 mod server;

@@ -8,8 +8,8 @@ use db_mutex_core::{DbMutex, Guard};
 use tokio_postgres::Client;
 
 use crate::database::{MINUTE, builder};
-use crate::own_server::OwnServer;
 use crate::server::connection;
+use db_mutex_test_servers::OwnServer;
 
 /// Parts of the statements that renew and insert, in all their forms.
 const RENEWAL: &str = "SET expires_at = greatest(held.expires_at";
@@ -30,7 +30,7 @@ async fn counting(server: &OwnServer) -> Client {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_leases_are_renewed_with_a_few_statements() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let client = counting(&server).await;
     let store = builder("many").connect(server.url()).await.unwrap();
     let mutex = DbMutex::builder(Arc::new(store)).ttl(Duration::from_secs(30)).keep_alive(true).build().unwrap();
@@ -59,7 +59,7 @@ async fn ten_thousand_leases_are_renewed_with_a_few_statements() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_ten_thousand_waiters_one_talks_to_the_server() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let client = counting(&server).await;
     let store = builder("queue").connect(server.url()).await.unwrap();
     let mutex = DbMutex::builder(Arc::new(store)).ttl(MINUTE).build().unwrap();

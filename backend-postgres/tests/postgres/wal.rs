@@ -8,8 +8,8 @@ use db_mutex_postgres::PostgresStore;
 use tokio_postgres::Client;
 
 use crate::database::{MINUTE, ask, builder, grant, id, insert, owner, release, renewal};
-use crate::own_server::OwnServer;
 use crate::server::connection;
+use db_mutex_test_servers::OwnServer;
 
 /// WAL records, and times that the WAL was made durable, once all of `store`'s sessions have ended: only then is what
 /// they have counted in the view.
@@ -83,7 +83,7 @@ async fn cost(server: &OwnServer, client: &Client, table: &str, work: impl Async
 
 #[tokio::test]
 async fn a_refusal_writes_nothing_and_a_pair_waits_for_the_disk_once() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let client = connection(server.url()).await;
     quiet(&client).await;
     cost(&server, &client, "wal", async |store| refuse_after_grant(store).await).await;
@@ -114,7 +114,7 @@ async fn a_refusal_writes_nothing_and_a_pair_waits_for_the_disk_once() {
 /// If a crash undid these, nothing would ever end the locks.
 #[tokio::test]
 async fn a_release_of_a_lease_without_an_end_and_a_forced_one_are_durable() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let client = connection(server.url()).await;
     quiet(&client).await;
     let endless = async |store: &PostgresStore| {
@@ -142,7 +142,7 @@ async fn a_release_of_a_lease_without_an_end_and_a_forced_one_are_durable() {
 /// An acquisition that a crash undoes is given out twice, so a role's `synchronous_commit = off` must not hold for it.
 #[tokio::test]
 async fn an_acquisition_is_durable_whatever_the_role_says() {
-    let server = OwnServer::start();
+    let server = OwnServer::start("postgres-plain");
     let client = connection(server.url()).await;
     quiet(&client).await;
     client.batch_execute("ALTER ROLE dbmutex SET synchronous_commit = off").await.unwrap();

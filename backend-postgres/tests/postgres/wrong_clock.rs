@@ -10,7 +10,7 @@ use db_mutex_core::store::{Inserted, LockStore, Renewed};
 use db_mutex_postgres::PostgresStore;
 
 use crate::database::{MINUTE, ask, builder, grant, id, insert, mutex, owner, release, renewal, until_free};
-use crate::own_server::OwnServer;
+use db_mutex_test_servers::OwnServer;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -24,7 +24,7 @@ async fn is_held(store: &PostgresStore) -> bool {
 
 #[tokio::test]
 async fn a_run_while_the_clock_was_ahead_leaves_the_lock_free() {
-    let server = OwnServer::start_with_clock();
+    let server = OwnServer::start("postgres-faketime");
     let store = builder("ahead").connect(server.url()).await.unwrap();
     let mutex = mutex(&store);
     server.set_clock("+10y");
@@ -51,7 +51,7 @@ fn years(row: &LockRow) -> u64 {
 
 #[tokio::test]
 async fn a_holder_that_crashed_while_the_clock_was_ahead_blocks_for_its_longest_ttl() {
-    let server = OwnServer::start_with_clock();
+    let server = OwnServer::start("postgres-faketime");
     let store = builder("crashed").connect(server.url()).await.unwrap();
     let (short, long) = (Duration::from_secs(5), Duration::from_secs(10));
     server.set_clock("+10y");
@@ -80,7 +80,7 @@ async fn a_holder_that_crashed_while_the_clock_was_ahead_blocks_for_its_longest_
 /// Many at once, as after a fault that befell all locks.
 #[tokio::test]
 async fn a_batch_ends_all_that_are_ahead() {
-    let server = OwnServer::start_with_clock();
+    let server = OwnServer::start("postgres-faketime");
     let store = builder("all_ahead").connect(server.url()).await.unwrap();
     let requests = || (0..100).map(|number| insert(&format!("job-{number}"), owner(), MINUTE)).collect::<Vec<_>>();
     server.set_clock("+10y");
@@ -99,7 +99,7 @@ async fn a_batch_ends_all_that_are_ahead() {
 /// others ask all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_ahead_during_a_lease_gives_no_second_holder_and_loses_no_lease() {
-    let server = OwnServer::start_with_clock();
+    let server = OwnServer::start("postgres-faketime");
     let store = builder("during").connect(server.url()).await.unwrap();
     let (holder, lease) = grant(&store, "job", HOUR).await;
     let over = Arc::new(AtomicBool::new(false));

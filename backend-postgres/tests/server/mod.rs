@@ -3,37 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::HashMap;
-use std::env;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{LazyLock, Mutex, PoisonError};
-
-/// The URL of a server: from the environment, else from the script, which fails if the server is not up.
-pub(crate) fn url(name: &str) -> String {
-    if name == "postgres"
-        && let Ok(url) = env::var("DB_MUTEX_TEST_POSTGRES_URL")
-    {
-        return url;
-    }
-    static URLS: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
-    let mut urls = URLS.lock().unwrap_or_else(PoisonError::into_inner);
-    urls.entry(name.to_owned()).or_insert_with(|| databases(&["url", name])).clone()
-}
-
-/// The folder of a server, with its certificates and its process id.
-pub(crate) fn folder(name: &str) -> PathBuf {
-    databases(&["dir", name]).into()
-}
-
-/// Runs `scripts/databases` and answers what it prints.
-pub(crate) fn databases(arguments: &[&str]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/databases");
-    let output = Command::new(script).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}; start the servers with: scripts/databases up postgres pgbouncer");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
+pub(crate) use db_mutex_test_servers::url;
 
 /// The URL with other parameters.
 pub(crate) fn with_parameters(url: &str, parameters: &str) -> String {

@@ -32,7 +32,6 @@
 //! | `keeper` | db-mutex, its keeper and the command stopped or killed at the wrong moment |
 //! | `matrix` | the table of docs/command.md, beside flock(1) |
 //! | `release` | the database is away when the command ends |
-//! | `proxy` | a way to a server that can be disturbed |
 //! | `first_process` | the first process of a container |
 //! | `tls` | whom the servers' certificates have to be from |
 
@@ -53,7 +52,6 @@ mod matrix;
 mod nesting;
 mod pages;
 mod postgres;
-mod proxy;
 mod pty;
 mod reading;
 mod release;

@@ -1,16 +1,9 @@
-use std::path::Path;
-use std::process::Command;
-
 use serde_json::Value;
 
 use crate::sandbox::Sandbox;
 
-/// The URL of the private server that the tests have.
 fn url() -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/databases");
-    let output = Command::new(script).args(["url", "postgres"]).output().expect("the script can be started");
-    assert!(output.status.success(), "start the server with: scripts/databases up postgres");
-    String::from_utf8(output.stdout).expect("a URL is text").trim().to_owned()
+    db_mutex_test_servers::url("postgres")
 }
 
 fn table(name: &str) -> String {

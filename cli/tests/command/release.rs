@@ -1,12 +1,10 @@
 //! The end of the job: the lock is released, though the database is away just then.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
+use db_mutex_test_servers::{Proxy, url};
 use nix::sys::signal::Signal;
 
-use crate::proxy::Proxy;
 use crate::running::{Running, eventually};
 use crate::sandbox::{Sandbox, open};
 
@@ -72,26 +70,16 @@ fn a_signal_ends_the_attempts_to_release() {
     other.execute_batch("ROLLBACK").unwrap();
 }
 
-fn url(server: &str) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/databases");
-    let output = Command::new(script).args(["url", server]).output().expect("the script can be started");
-    assert!(output.status.success(), "start the server with: scripts/databases up {server}");
-    String::from_utf8(output.stdout).expect("a URL is text").trim().to_owned()
-}
-
-fn address(url: &str) -> std::net::SocketAddr {
-    let host = url.split_once('@').and_then(|(_, rest)| rest.split_once('/')).expect("a URL with a host").0;
-    host.parse().expect("an address")
-}
-
 /// The server goes away at the end of the job, in the way that `disturb` does it, and comes back.
 fn is_released_on(server: &str, disturb: fn(&Proxy)) {
     let sandbox = Sandbox::new();
     let url = url(server);
-    let proxy = Proxy::to(address(&url));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let proxy = runtime.block_on(Proxy::to(&url));
     let table = format!("cli_release_{}_{}", std::process::id(), disturb as usize);
-    let through = proxy.url(&url);
-    let arguments = ["--url", &through, "--table", &table, "run", "job", "--ttl", "2h", "-c", LINE];
+    let through = proxy.url();
+    let arguments = ["--url", through, "--table", &table, "run", "job", "--ttl", "2h", "-c", LINE];
     let holder = sandbox.start(arguments);
     sandbox.wait_for_line("ready");
     disturb(&proxy);

@@ -1,17 +1,8 @@
-use std::path::Path;
-use std::process::Command;
-
 use db_mutex::mysql::mysql_async::prelude::Queryable;
 use db_mutex::mysql::mysql_async::{Conn, Opts};
 use db_mutex::postgres::tokio_postgres::{NoTls, connect};
 
-/// The URL of a private server that the tests have.
-pub(crate) fn url(server: &str) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/databases");
-    let output = Command::new(script).args(["url", server]).output().expect("the script can be started");
-    assert!(output.status.success(), "start the server with: scripts/databases up {server}");
-    String::from_utf8(output.stdout).expect("a URL is text").trim().to_owned()
-}
+pub(crate) use db_mutex_test_servers::url;
 
 /// The same for another user, or without a password.
 pub(crate) fn url_of(server: &str, login: &str) -> String {

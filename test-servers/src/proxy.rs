@@ -1,5 +1,3 @@
-//! A way to the server that can be watched, and broken.
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,12 +6,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
-pub(crate) struct Proxy {
-    pub(crate) url: String,
+/// A way to a server that can be watched, and broken. It runs on the runtime in which it was made.
+#[derive(Debug)]
+pub struct Proxy {
+    url: String,
     state: Arc<State>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     /// Whether the next thing that the server says is lost, and the connection with it.
     losing: AtomicBool,
@@ -24,6 +24,10 @@ struct State {
     /// Whether replies are kept back.
     keeping: watch::Sender<bool>,
     cut: Notify,
+    /// Whether new connections are refused.
+    closed: AtomicBool,
+    /// Connections of an earlier one are forgotten.
+    generation: watch::Sender<u64>,
     /// The text of a request that is held back.
     holding: watch::Sender<Option<&'static str>>,
     /// How many requests are or were held back.
@@ -32,7 +36,7 @@ struct State {
 
 impl Proxy {
     /// Listens in front of the server of `url`.
-    pub(crate) async fn to(url: &str) -> Self {
+    pub async fn to(url: &str) -> Self {
         let (login, place) = url.rsplit_once('@').unwrap();
         let (server, database) = place.split_once('/').unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -41,49 +45,77 @@ impl Proxy {
         let watched = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&server).await.unwrap();
+                if watched.closed.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let server = TcpStream::connect(&server).await.expect("the server");
                 tokio::spawn(Arc::clone(&watched).forward(client, server));
             }
         });
         Self { url, state }
     }
 
-    pub(crate) fn lose_the_next_reply(&self) {
+    /// The URL of the server, by this way.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Loses the next thing that the server says, and the connection with it.
+    pub fn lose_the_next_reply(&self) {
         self.state.losing.store(true, Ordering::SeqCst);
     }
 
-    pub(crate) fn delay_the_next_request(&self, milliseconds: u64) {
+    /// Holds the next thing that a client says back for a while.
+    pub fn delay_the_next_request(&self, milliseconds: u64) {
         self.state.delaying.store(milliseconds, Ordering::SeqCst);
     }
 
     /// Keeps all replies back until the connections are cut.
-    pub(crate) fn keep_replies(&self) {
+    pub fn keep_replies(&self) {
         self.state.keeping.send_replace(true);
     }
 
     /// Cuts all connections, whose replies are lost; new ones work.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.state.cut.notify_waiters();
         self.state.keeping.send_replace(false);
     }
 
+    /// Breaks all connections, and refuses new ones until [`open`](Self::open).
+    pub fn close(&self) {
+        self.state.closed.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    /// Accepts connections again.
+    pub fn open(&self) {
+        self.state.closed.store(false, Ordering::SeqCst);
+    }
+
+    /// From now on the connections that there are swallow everything, as when a load balancer has forgotten them. New ones
+    /// work.
+    pub fn forget(&self) {
+        self.state.generation.send_modify(|generation| *generation += 1);
+    }
+
     /// Holds requests back in which there is this text, until `let_go`.
-    pub(crate) fn hold_requests_with(&self, text: &'static str) {
+    pub fn hold_requests_with(&self, text: &'static str) {
         self.state.holding.send_replace(Some(text));
     }
 
     /// Waits until a request is held back.
-    pub(crate) async fn holds_one(&self) {
+    pub async fn holds_one(&self) {
         let mut held = self.state.held.subscribe();
         held.wait_for(|held| *held > 0).await.unwrap();
     }
 
-    pub(crate) fn let_go(&self) {
+    /// Lets go what was held back.
+    pub fn let_go(&self) {
         self.state.holding.send_replace(None);
     }
 
     /// The round trips since the last question.
-    pub(crate) fn round_trips(&self) -> usize {
+    pub fn round_trips(&self) -> usize {
         self.state.round_trips.swap(0, Ordering::SeqCst)
     }
 }
@@ -93,10 +125,13 @@ impl State {
         let (mut said, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
         let mut clients_turn = true;
         let mut keeping = self.keeping.subscribe();
+        let mut generation = self.generation.subscribe();
         loop {
             tokio::select! {
                 biased;
                 () = self.cut.notified() => return,
+                // Open, and silent for good.
+                _ = generation.changed() => return self.cut.notified().await,
                 Ok(bytes @ 1..) = client.read(&mut said) => {
                     if clients_turn {
                         self.round_trips.fetch_add(1, Ordering::SeqCst);
