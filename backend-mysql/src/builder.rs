@@ -8,12 +8,12 @@ use mysql_async::{Conn, OptsBuilder, Pool};
 use tokio::runtime::Handle;
 
 use crate::MySqlStore;
-use crate::client::{Client, query, within};
 use crate::connect::first_connection;
 use crate::error::store_error;
 use crate::migrate::{check, is_migrated, migrate};
 use crate::operations::{BATCH, Operations};
 use crate::row::{first, text};
+use crate::send::{Client, query, within};
 use crate::session::Session;
 use crate::sql::Sql;
 use crate::url::Url;

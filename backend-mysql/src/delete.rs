@@ -3,9 +3,9 @@
 use db_mutex_core::store::{DeleteBy, DeleteRequest, Deleted, StoreTime};
 use db_mutex_core::{Fence, OwnerToken, StoreError, StoreErrorKind};
 
-use crate::client::unknown_outcome;
 use crate::operations::{BATCH, Operations, back_in_order, busy, by_id, last_insert_id, order_of};
 use crate::row::Found;
+use crate::send::unknown_outcome;
 use crate::sql::COMMITTED;
 
 type Answer = Result<Deleted, StoreError>;

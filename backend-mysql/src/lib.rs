@@ -9,7 +9,7 @@
 //! | `operations` | what these share; reading and purging |
 //! | `sql` | every statement |
 //! | `statement` | a statement and its values, prepared or as text |
-//! | `client` | sending statements, and sending them again if a connection broke |
+//! | `send` | sending statements, and sending them again if a connection broke |
 //! | `session` | what a connection has to be set to |
 //! | `connect` | the first connection |
 //! | `url`, `tls` | what a URL says, and how a connection is protected |
@@ -37,7 +37,6 @@
 //! an asynchronous replica may lose acknowledged locks. `binlog_format` has to be `ROW` or `MIXED`.
 
 mod builder;
-mod client;
 mod connect;
 mod delete;
 mod error;
@@ -46,6 +45,7 @@ mod migrate;
 mod operations;
 mod renew;
 mod row;
+mod send;
 mod session;
 mod sql;
 mod statement;

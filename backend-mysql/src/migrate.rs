@@ -2,9 +2,9 @@ use db_mutex_core::{StoreError, StoreErrorKind as Kind, TableName};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Row, Value};
 
-use crate::client::{Answer, query};
 use crate::error::store_error;
 use crate::row::{first, number, text};
+use crate::send::{Answer, query};
 use crate::sql::Sql;
 
 /// Numbered, append-only: a released file is never changed.

@@ -7,8 +7,8 @@ use db_mutex_core::admin::LockRow;
 use db_mutex_core::store::StoreTime;
 use db_mutex_core::{LockId, StoreError, StoreErrorKind};
 
-use crate::client::{Answer, Client, Reply};
 use crate::row::{Found, bytes};
+use crate::send::{Answer, Client, Reply};
 use crate::sql::{COMMITTED, Sql};
 use crate::statement::Statement;
 

@@ -7,8 +7,8 @@ use db_mutex_core::store::{
 };
 
 use crate::MySqlStore;
-use crate::client::{in_a_runtime, within};
 use crate::operations::Operations;
+use crate::send::{in_a_runtime, within};
 
 #[async_trait]
 impl LockStore for MySqlStore {

@@ -2,19 +2,20 @@
 //!
 //! | file | the one idea |
 //! |---|---|
-//! | `lib` | [`PostgresStore`] and its builder |
+//! | `lib` | [`PostgresStore`] |
+//! | `builder` | its options, and how it is opened |
 //! | `store` | the operations of the contract |
 //! | `sql` | every statement: granting, changing, waking |
-//! | `send` | sending requests so that none waits for a row, and each gets its own answer |
-//! | `row` | reading rows |
-//! | `verify` | proving the lock inside the user's own transaction |
-//! | `session` | sending a statement: bounded, repeated where that is safe |
-//! | `connector` | how a connection of our own is opened |
-//! | `pool` | those that statements are sent on, and what they are set to |
-//! | `listener` | the one that learns of releases in other processes |
+//! | `batch` | requests in one statement, none of which waits for a row, and each gets its own answer |
+//! | `send` | sending a statement: bounded, repeated where that is safe |
+//! | `session` | what a connection has to be set to |
+//! | `connect` | how a connection of our own is opened |
+//! | `listener` | the connection that learns of releases in other processes |
 //! | `waiters` | who waits for which lock, and what the listener has yet to do for them |
 //! | `url`, `tls` | what a URL says, and how a connection is protected |
 //! | `migrate` | the table, and whether locks can be kept in it |
+//! | `verify` | proving the lock inside the user's own transaction |
+//! | `row` | reading rows |
 //! | `error` | what an error of PostgreSQL means |
 //!
 //! # Rights
@@ -42,11 +43,12 @@
 //! there only while somebody does and a few seconds longer. Where nobody waits nothing is sent or written for it.
 //! Through a pooler, or over a pool of the application, waiters ask from time to time instead, twice a second and more.
 
-mod connector;
+mod batch;
+mod builder;
+mod connect;
 mod error;
 mod listener;
 mod migrate;
-mod pool;
 mod row;
 mod send;
 mod session;
@@ -60,20 +62,19 @@ mod waiters;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use db_mutex_core::{Invalid, StoreError, StoreErrorKind, TableName};
-use db_mutex_sql_support::{Password, ServerAddress};
+use db_mutex_core::{Invalid, StoreError, TableName};
+use db_mutex_sql_support::ServerAddress;
 use deadpool_postgres::Pool;
-use tokio::runtime::Handle;
 
-use crate::connector::Connector;
+use crate::connect::Connector;
 use crate::listener::Listener;
 use crate::migrate::Table;
-use crate::pool::PoolOptions;
-use crate::session::Session;
+use crate::send::Client;
+use crate::session::PoolOptions;
 use crate::sql::Sql;
 
+pub use builder::PostgresStoreBuilder;
 /// The pool that [`PostgresStore::from_pool`] takes.
 pub use deadpool_postgres;
 /// The driver, in the version that [`PostgresStore::verify_in`] takes transactions of.
@@ -105,7 +106,7 @@ pub struct PostgresStore {
 }
 
 struct Shared {
-    session: Session,
+    client: Client,
     sql: Arc<Sql>,
     table: Table,
     /// How connections of our own are made; `None` on an application's pool.
@@ -117,11 +118,11 @@ struct Shared {
 impl Shared {
     fn on_own_connections(own: (Connector, PoolOptions), sql: Arc<Sql>, table: Table) -> Result<Self, StoreError> {
         let (connector, options) = &own;
-        let pool = pool::make_pool(connector, options)?;
+        let pool = session::make_pool(connector, options)?;
         let timeout = options.statement_timeout;
         let listener = options.direct.then(|| Listener::new(connector.clone(), &sql, timeout));
-        let session = Session { pool, prepared: options.direct, timeout, home: None };
-        Ok(Self { session, listener, sql, table, own: Some(own) })
+        let client = Client { pool, prepared: options.direct, timeout, home: None };
+        Ok(Self { client, listener, sql, table, own: Some(own) })
     }
 }
 
@@ -157,7 +158,7 @@ impl PostgresStore {
     /// default) and `tls-aws-lc-rs`. It uses the process's default provider of cryptography if there is one, and installs none.
     ///
     /// # Errors
-    /// [`Config`](StoreErrorKind::Config), with an [`Invalid`] as its source, when the URL is invalid. Otherwise when the
+    /// [`Config`](db_mutex_core::StoreErrorKind::Config), with an [`Invalid`] as its source, when the URL is invalid. Otherwise when the
     /// server cannot be reached or accepts no writes, the table is not ours, or a right is missing. No error contains the
     /// password.
     ///
@@ -183,19 +184,7 @@ impl PostgresStore {
 
     /// Begins a store with options of its own.
     pub fn builder() -> PostgresStoreBuilder {
-        PostgresStoreBuilder {
-            schema: None,
-            table: TableName::default(),
-            migrate: true,
-            read_only: false,
-            password: None,
-            pool: PoolOptions {
-                size: 4,
-                statement_timeout: Duration::from_secs(10),
-                lock_timeout: Duration::from_secs(2),
-                direct: true,
-            },
-        }
+        PostgresStoreBuilder::new()
     }
 
     /// Creates the table or brings it up to date; safe to call from any number of processes at once.
@@ -233,149 +222,12 @@ impl PostgresStore {
     }
 
     async fn connection(&self) -> Result<deadpool_postgres::Object, StoreError> {
-        self.shared.session.connection().await
+        self.shared.client.connection().await
     }
 }
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStore").field("table", &self.shared.table).finish_non_exhaustive()
-    }
-}
-
-/// Builds a [`PostgresStore`]; what is not set has the default that each method tells.
-#[derive(Debug, Clone)]
-#[must_use = "a builder does nothing until `connect` or `from_pool` is called"]
-pub struct PostgresStoreBuilder {
-    schema: Option<TableName>,
-    table: TableName,
-    migrate: bool,
-    read_only: bool,
-    password: Option<Password>,
-    pool: PoolOptions,
-}
-
-impl PostgresStoreBuilder {
-    /// The schema that the table is in; its name follows the rules of a table's. Default: the first of the role's search
-    /// path.
-    pub fn schema(mut self, schema: TableName) -> Self {
-        self.schema = Some(schema);
-        self
-    }
-
-    /// The name of the table. Default: `db_mutex_locks`.
-    pub fn table(mut self, table: TableName) -> Self {
-        self.table = table;
-        self
-    }
-
-    /// The SQL that creates the table, for people whose administrator does so. As [`PostgresStore::migrate`], it expects that
-    /// the schema exists.
-    pub fn schema_sql(&self) -> String {
-        Table::new(self.schema.as_ref(), &self.table).schema_sql()
-    }
-
-    /// Whether a table that is missing or old is created or updated. Default: yes. Otherwise it is an error.
-    pub fn migrate(mut self, migrate: bool) -> Self {
-        self.migrate = migrate;
-        self
-    }
-
-    /// Whether the store is only used to look at locks: `SELECT` on the two tables is then enough, in a session that accepts
-    /// no writes too. Default: no. Implies [`migrate(false)`](Self::migrate).
-    pub fn read_only(mut self, read_only: bool) -> Self {
-        self.read_only = read_only;
-        self
-    }
-
-    /// The password to log in with if the URL has none.
-    pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.password = Some(Password(password.into()));
-        self
-    }
-
-    /// How many connections there are at most. Default: 4. While somebody waits for a lock there is one more, which
-    /// learns of releases; its `application_name` ends with `wake-ups`.
-    pub fn pool_size(mut self, size: usize) -> Self {
-        self.pool.size = size.max(1);
-        self
-    }
-
-    /// How long one request may take, waiting for a connection included; rounded down to milliseconds. Default: 10 s.
-    ///
-    /// It has nothing to do with how long [`acquire`](db_mutex_core::Lock::acquire) waits for a lock.
-    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
-        self.pool.statement_timeout = timeout.max(Duration::from_millis(1));
-        self
-    }
-
-    /// How long a statement may wait for a table that another session has locked; rounded down to milliseconds.
-    /// Default: 2 s.
-    ///
-    /// It has nothing to do with rows: requests for locks do not wait for them. See [the crate's page](crate#locked-rows).
-    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.pool.lock_timeout = timeout.max(Duration::from_millis(1));
-        self
-    }
-
-    /// Whether a connection keeps its statements prepared and its settings. Default: yes. Turn it off behind a pooler that
-    /// gives a connection to others between transactions, as PgBouncer in transaction mode does.
-    pub fn prepared_statements(mut self, prepared: bool) -> Self {
-        self.pool.direct = prepared;
-        self
-    }
-
-    /// Connects with connections of its own; see [`PostgresStore::connect`].
-    ///
-    /// # Errors
-    /// As [`PostgresStore::connect`].
-    ///
-    /// # Cancellation safety
-    /// As [`PostgresStore::connect`].
-    pub async fn connect(self, url: &str) -> Result<PostgresStore, StoreError> {
-        let own = (Connector::new(url, self.password.as_ref(), self.pool.statement_timeout)?, self.pool.clone());
-        let sql = Arc::new(Sql::for_table(self.schema.as_ref(), &self.table));
-        let shared = Shared::on_own_connections(own, sql, Table::new(self.schema.as_ref(), &self.table))?;
-        self.open(shared).await
-    }
-
-    /// Takes a pool of the application; see [`PostgresStore::from_pool`].
-    ///
-    /// # Errors
-    /// As [`PostgresStore::connect`].
-    ///
-    /// # Cancellation safety
-    /// As [`PostgresStore::connect`].
-    pub async fn from_pool(self, pool: Pool) -> Result<PostgresStore, StoreError> {
-        let home = Handle::try_current().map_err(|error| {
-            let message = "a pool can be used in a tokio runtime only; call this inside of one";
-            StoreError::new(StoreErrorKind::Config, message).with_source(error)
-        })?;
-        let shared = Shared {
-            session: Session { pool, prepared: false, timeout: self.pool.statement_timeout, home: Some(home) },
-            sql: Arc::new(Sql::for_table(self.schema.as_ref(), &self.table)),
-            table: Table::new(self.schema.as_ref(), &self.table),
-            own: None,
-            listener: None,
-        };
-        self.open(shared).await
-    }
-
-    async fn open(self, shared: Shared) -> Result<PostgresStore, StoreError> {
-        let store = PostgresStore { shared: Arc::new(shared) };
-        let table = &store.shared.table;
-        if table.check(&**store.connection().await?, self.read_only).await? {
-            return Ok(store);
-        }
-        if self.migrate && !self.read_only {
-            store.migrate().await?;
-        }
-        match table.check(&**store.connection().await?, self.read_only).await? {
-            true => Ok(store),
-            false => Err(StoreError::new(
-                StoreErrorKind::Schema,
-                "the table is missing or old; run `db-mutex migrate`, or what `db-mutex migrate --print` prints",
-            )),
-        }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::connector::Connector;
+use crate::connect::Connector;
 use crate::error::store_error;
 use crate::sql::Sql;
 use crate::waiters::{Marked, Waiters, Work};

@@ -1,186 +1,252 @@
-//! Sending requests, alone or many at once, so that none waits for a row and each gets its own answer.
-//!
-//! 1. The plain form decides nearly all. It waits for a locked row for a few milliseconds; then it fails as a whole.
-//! 2. The careful form decides what is left. It skips locked rows. Only an id that another transaction has inserted and not
-//!    committed cannot be skipped, because nothing shows it before the INSERT meets it; such an id fails the statement.
-//! 3. Then the requests are divided and sent again in the careful form, until each such id is alone, and busy.
-//!
-//! Nothing here sleeps, and an id that is busy is not asked for again: that is the caller's decision.
-
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use db_mutex_core::store::{InsertRequest, RenewRequest};
-use db_mutex_core::{LockId, OwnerToken, StoreError, StoreErrorKind as Kind};
+use db_mutex_core::{StoreError, StoreErrorKind as Kind};
+use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
+use tokio::runtime::Handle;
 use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 
-use crate::row::read;
-use crate::session::{Answer, Session, Value};
-use crate::sql::Forms;
+use crate::error::{Outcome, classify, is_certificate, store_error};
 
-/// A request that can be sent together with others of its kind.
-pub(crate) trait Request: Sync {
-    fn lock_id(&self) -> &LockId;
-
-    /// The parameters of the form for one. Those of the form for many are arrays of them.
-    fn values(&self) -> Vec<Value>;
+/// Sends statements, each a transaction by itself, and answers for what becomes of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub(crate) pool: Pool,
+    /// Whether statements are prepared once a connection. Elsewhere each is sent with its types in one go, which every
+    /// pooler understands, and is planned at each call.
+    pub(crate) prepared: bool,
+    /// How long a statement may take, waiting for a connection included.
+    pub(crate) timeout: Duration,
+    /// The runtime that an application's pool belongs to. Connections of our own are opened where they are used.
+    pub(crate) home: Option<Handle>,
 }
 
-impl Request for InsertRequest {
-    fn lock_id(&self) -> &LockId {
-        &self.lock_id
+/// The value of a parameter.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Text(String),
+    Bytes(Vec<u8>),
+    Number(i64),
+    Texts(Vec<String>),
+    ByteStrings(Vec<Vec<u8>>),
+    Numbers(Vec<i64>),
+}
+
+impl Value {
+    fn typed(&self) -> (&(dyn ToSql + Sync), Type) {
+        match self {
+            Self::Text(value) => (value, Type::TEXT),
+            Self::Bytes(value) => (value, Type::BYTEA),
+            Self::Number(value) => (value, Type::INT8),
+            Self::Texts(values) => (values, Type::TEXT_ARRAY),
+            Self::ByteStrings(values) => (values, Type::BYTEA_ARRAY),
+            Self::Numbers(values) => (values, Type::INT8_ARRAY),
+        }
     }
 
-    fn values(&self) -> Vec<Value> {
-        vec![
-            id(&self.lock_id),
-            token(&self.owner),
-            Value::Text(self.holder.to_string()),
-            Value::Number(self.ttl.to_micros()),
-        ]
+    /// An array that begins with this value.
+    pub(crate) fn into_array(self, capacity: usize) -> Self {
+        let mut array = match &self {
+            Self::Text(_) => Self::Texts(Vec::with_capacity(capacity)),
+            Self::Bytes(_) => Self::ByteStrings(Vec::with_capacity(capacity)),
+            Self::Number(_) => Self::Numbers(Vec::with_capacity(capacity)),
+            Self::Texts(_) | Self::ByteStrings(_) | Self::Numbers(_) => return self,
+        };
+        array.push(self);
+        array
+    }
+
+    /// Adds a value of the same kind to an array.
+    pub(crate) fn push(&mut self, value: Self) {
+        match (self, value) {
+            (Self::Texts(array), Self::Text(value)) => array.push(value),
+            (Self::ByteStrings(array), Self::Bytes(value)) => array.push(value),
+            (Self::Numbers(array), Self::Number(value)) => array.push(value),
+            (array, value) => debug_assert!(false, "{value:?} has no place in {array:?}"),
+        }
     }
 }
 
-impl Request for RenewRequest {
-    fn lock_id(&self) -> &LockId {
-        &self.lock_id
-    }
-
-    fn values(&self) -> Vec<Value> {
-        vec![id(&self.lock_id), token(&self.owner), Value::Number(self.ttl.to_micros())]
-    }
-}
-
-pub(crate) fn id(lock_id: &LockId) -> Value {
-    Value::Text(lock_id.to_string())
-}
-
-pub(crate) fn token(owner: &OwnerToken) -> Value {
-    Value::Bytes(owner.as_bytes().to_vec())
-}
-
-/// What the statements say of one request.
+/// What a statement answered.
 #[derive(Debug)]
-pub(crate) struct Found {
-    /// The row that names its id; `None` if the last statement returned none.
-    pub(crate) row: Option<Row>,
-    /// Whether a statement may have been done before, its reply lost.
+pub(crate) struct Answer {
+    pub(crate) rows: Vec<Row>,
+    /// Whether an earlier attempt may have been done too, its answer lost.
     pub(crate) repeated: bool,
 }
 
-/// Sends the requests of one call.
-pub(crate) struct Sending<'a, R> {
-    session: &'a Session,
-    requests: &'a [R],
-    begun: Instant,
-    repeated: bool,
-    found: Vec<Option<Result<Found, StoreError>>>,
-}
+impl Client {
+    const ATTEMPTS: u32 = 5;
 
-impl<'a, R: Request> Sending<'a, R> {
-    /// Into how many parts the requests are divided.
-    const PARTS: usize = 16;
-    /// A statement that has waited for this long did not wait for a row. The table is locked: the careful form would wait
-    /// too.
-    const ROW_LIMIT: Duration = Duration::from_secs(1);
-
-    pub(crate) fn new(session: &'a Session, requests: &'a [R]) -> Self {
-        let found = requests.iter().map(|_| None).collect();
-        Self { session, requests, begun: Instant::now(), repeated: false, found }
+    /// Runs a statement that may be repeated.
+    pub(crate) async fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
+        self.run_there(sql, values, true).await
     }
 
-    /// Sends the plain form, and the careful one for what that has not decided. The results are in the order of the
-    /// requests.
-    pub(crate) async fn send(mut self, forms: &Forms) -> Vec<Result<Found, StoreError>> {
-        let all: Vec<usize> = (0..self.requests.len()).collect();
-        let plain = match self.requests {
-            [] => return Vec::new(),
-            [request] => self.run(&forms.one, request.values()).await,
-            _ => self.run(&forms.many, self.arrays(&all)).await,
+    /// The same, but a conflict with another transaction is not repeated: that is the caller's decision.
+    pub(crate) async fn run_once(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
+        self.run_there(sql, values, false).await
+    }
+
+    /// Runs a statement in the runtime that the connections belong to.
+    async fn run_there(&self, sql: &str, values: Vec<Value>, repeat_conflicts: bool) -> Result<Answer, StoreError> {
+        let Some(home) = &self.home else {
+            in_a_runtime()?;
+            return self.run_here(sql, &values, repeat_conflicts).await;
         };
-        match plain {
-            Err(error) if self.is_for_a_row(&error) => {}
-            outcome => self.place(&all, outcome),
-        }
-        let open = (0..self.requests.len()).filter(|at| self.found[*at].is_none()).collect();
-        self.send_carefully(open, &forms.careful).await
-    }
-
-    /// Sends the careful form only.
-    pub(crate) async fn send_all_carefully(self, careful: &str) -> Vec<Result<Found, StoreError>> {
-        let all = (0..self.requests.len()).collect();
-        self.send_carefully(all, careful).await
-    }
-
-    async fn send_carefully(mut self, open: Vec<usize>, careful: &str) -> Vec<Result<Found, StoreError>> {
-        let mut parts = vec![open];
-        while let Some(part) = parts.pop() {
-            if part.is_empty() {
-                continue;
-            }
-            match self.run(careful, self.arrays(&part)).await {
-                Err(error) if part.len() > 1 && self.is_for_a_row(&error) => {
-                    parts.extend(part.chunks(part.len().div_ceil(Self::PARTS)).map(<[usize]>::to_vec));
-                }
-                outcome => {
-                    self.place(&part, outcome);
-                    for at in part {
-                        self.found[at].get_or_insert(Ok(Found { row: None, repeated: self.repeated }));
-                    }
-                }
-            }
-        }
-        let missing =
-            || StoreError::new(Kind::Other, "PostgreSQL returned nothing for a request; was its id named twice?");
-        self.found.into_iter().map(|found| found.unwrap_or_else(|| Err(missing()))).collect()
-    }
-
-    /// Whether a statement has failed because of a row, so that another may decide what it has not.
-    fn is_for_a_row(&self, error: &StoreError) -> bool {
-        error.kind() == Kind::Busy && self.begun.elapsed() < self.session.timeout
-    }
-
-    async fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
-        let sent = Instant::now();
-        let ran = self.session.run_once(sql, values).await;
-        ran.map_err(|error| match error.kind() {
-            Kind::Busy if sent.elapsed() >= Self::ROW_LIMIT => {
-                let what = "the table of locks is locked by another transaction; find out which in pg_locks";
-                StoreError::new(Kind::Unavailable, what).with_source(error)
-            }
-            _ => error,
+        let (client, sql) = (self.clone(), sql.to_owned());
+        let task = home.spawn(async move { client.run_here(&sql, &values, repeat_conflicts).await });
+        task.await.unwrap_or_else(|error| {
+            let what = "the runtime that the pool was made in has ended";
+            Err(StoreError::new(Kind::Unavailable, what).with_source(error))
         })
     }
 
-    /// Gives each request of a part the row with its id, or the error of its statement.
-    fn place(&mut self, part: &[usize], outcome: Result<Answer, StoreError>) {
-        let placed = outcome.and_then(|answer| {
-            self.repeated |= answer.repeated;
-            answer.rows.into_iter().map(|row| Ok((read::<String>(&row, 1)?, row))).collect::<Result<HashMap<_, _>, _>>()
-        });
-        match placed {
-            Ok(mut rows) => {
-                for at in part {
-                    if let Some(row) = rows.remove(self.requests[*at].lock_id().as_str()) {
-                        self.found[*at] = Some(Ok(Found { row: Some(row), repeated: self.repeated }));
-                    }
+    /// A connection for something else than a statement, after a few attempts.
+    pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
+        in_a_runtime()?;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.pooled().await {
+                Err((_, Outcome::NotDone)) if attempt < Self::ATTEMPTS => {
+                    tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 10)).await;
                 }
+                outcome => return outcome.map_err(|(error, _)| error),
             }
-            Err(error) => part.iter().for_each(|at| self.found[*at] = Some(Err(error.clone()))),
         }
     }
 
-    /// The parameters of the form for many: one array for each value that a request has.
-    fn arrays(&self, part: &[usize]) -> Vec<Value> {
-        let mut arrays: Vec<Value> = Vec::new();
-        for at in part {
-            for (column, value) in self.requests[*at].values().into_iter().enumerate() {
-                match arrays.get_mut(column) {
-                    Some(array) => array.push(value),
-                    None => arrays.push(value.into_array(part.len())),
+    /// Repeats what failed for a passing reason, with a bound in number and time.
+    async fn run_here(&self, sql: &str, values: &[Value], repeat_conflicts: bool) -> Result<Answer, StoreError> {
+        let begun = Instant::now();
+        let mut repeated = false;
+        for attempt in 1.. {
+            let (error, outcome) = match self.attempt(sql, values).await {
+                Ok(rows) => return Ok(Answer { rows, repeated }),
+                Err(failure) => failure,
+            };
+            repeated |= outcome == Outcome::Unknown;
+            let is_final = outcome == Outcome::Final || outcome == Outcome::Conflict && !repeat_conflicts;
+            if is_final || attempt == Self::ATTEMPTS || begun.elapsed() >= self.timeout {
+                // That nothing has happened is true of this attempt, but not of one before it.
+                return Err(if repeated { unknown_outcome(error) } else { error });
+            }
+            tracing::debug!(%error, attempt, "repeating a request");
+            // Other transactions in conflict with this one repeat too, and should not do so in step.
+            let jitter = u64::from(begun.elapsed().subsec_nanos() % 10);
+            tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 10 + jitter)).await;
+        }
+        unreachable!("the loop ends by itself")
+    }
+
+    /// A connection of the pool. An application's pool may let its callers wait without a limit; ours do not.
+    async fn pooled(&self) -> Result<Object, (StoreError, Outcome)> {
+        let waited = tokio::time::timeout(self.timeout, self.pool.get()).await;
+        waited.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))).map_err(pool_error)
+    }
+
+    async fn attempt(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, (StoreError, Outcome)> {
+        let mut connection = self.pooled().await?;
+        let sent = Instant::now();
+        let answer =
+            tokio::time::timeout(self.timeout + Duration::from_secs(1), self.send(&mut connection, sql, values)).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(_) => {
+                // It may still be at work on the statement: it must not serve another request.
+                drop(Object::take(connection));
+                let error =
+                    StoreError::new(Kind::Unavailable, "PostgreSQL did not answer in time; check the network to it");
+                return Err((error, Outcome::Final));
+            }
+        };
+        match answer {
+            // A statement that is cancelled while it waits for a synchronous replica answers success, with a warning
+            // that nothing was replicated.
+            Ok(_) if sent.elapsed() >= self.timeout => {
+                let error =
+                    StoreError::new(Kind::Unavailable, "PostgreSQL's answer came after the statement's timeout");
+                Err((error, Outcome::Final))
+            }
+            Ok(rows) => Ok(rows),
+            Err(error) => {
+                let outcome = classify(&error).1;
+                if outcome == Outcome::Unknown {
+                    drop(Object::take(connection));
                 }
+                Err((store_error(error), outcome))
             }
         }
-        arrays
     }
+
+    async fn send(
+        &self,
+        connection: &mut Object,
+        sql: &str,
+        values: &[Value],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let typed: Vec<_> = values.iter().map(Value::typed).collect();
+        if !self.prepared {
+            return connection.query_typed(sql, &typed).await;
+        }
+        let (parameters, types): (Vec<_>, Vec<_>) = typed.into_iter().unzip();
+        let statement = connection.prepare_typed_cached(sql, &types).await?;
+        connection.query(&statement, &parameters).await
+    }
+}
+
+/// The driver panics where there is no tokio runtime.
+fn in_a_runtime() -> Result<(), StoreError> {
+    let what = "the store was called outside of a tokio runtime; call it inside of one";
+    Handle::try_current().map(drop).map_err(|error| StoreError::new(Kind::Config, what).with_source(error))
+}
+
+/// The error of a request whose first attempt may have been done, and which then failed.
+pub(crate) fn unknown_outcome(error: StoreError) -> StoreError {
+    if error.kind() != Kind::Busy {
+        return error.unknown();
+    }
+    let what = "the connection to PostgreSQL broke, and then the row of the lock was locked; the outcome is not known";
+    StoreError::new(Kind::Unavailable, what).with_source(error)
+}
+
+/// A connection that could not be had: nothing was sent.
+fn pool_error(error: PoolError) -> (StoreError, Outcome) {
+    let (error, outcome) = match error {
+        PoolError::Backend(error) => connecting(error),
+        PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => connecting(error),
+        PoolError::Timeout(_) => {
+            let what = "no connection to PostgreSQL could be had in time; check that it runs, or use a larger pool";
+            (StoreError::new(Kind::Unavailable, what), Outcome::Final)
+        }
+        error => (
+            StoreError::new(Kind::Unavailable, "no connection to PostgreSQL could be had").with_source(error),
+            Outcome::Final,
+        ),
+    };
+    (error.undone(), outcome)
+}
+
+fn connecting(error: tokio_postgres::Error) -> (StoreError, Outcome) {
+    let (kind, outcome, what) = match classify(&error) {
+        _ if is_certificate(&error) => (
+            Kind::Config,
+            Outcome::Final,
+            "the TLS connection to PostgreSQL failed; check its certificate, the host's name in it, and sslrootcert",
+        ),
+        answer if error.code().is_some() => answer,
+        // The connection did not come about, or was closed.
+        (_, outcome @ Outcome::Unknown, _) => {
+            (Kind::Unavailable, outcome, "PostgreSQL could not be reached; check host, port, and that it runs")
+        }
+        // The driver gave up: it may not go on without TLS, a password, or a way to log in that it knows.
+        _ => (
+            Kind::Config,
+            Outcome::Final,
+            "PostgreSQL and the url do not agree on how to log in; check whether it has TLS (sslmode) and the password",
+        ),
+    };
+    let outcome = if outcome == Outcome::Final { Outcome::Final } else { Outcome::NotDone };
+    (StoreError::new(kind, what).with_source(error), outcome)
 }

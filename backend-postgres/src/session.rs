@@ -1,252 +1,50 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
-use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
-use tokio::runtime::Handle;
-use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type};
+use deadpool_postgres::{Hook, HookError, Pool, Runtime};
 
-use crate::error::{Outcome, classify, is_certificate, store_error};
+use crate::connect::Connector;
 
-/// Sends statements, each a transaction by itself, and answers for what becomes of them.
+/// What a pool of our own is made with.
 #[derive(Debug, Clone)]
-pub(crate) struct Session {
-    pub(crate) pool: Pool,
-    /// Whether statements are prepared once a connection. Elsewhere each is sent with its types in one go, which every
-    /// pooler understands, and is planned at each call.
-    pub(crate) prepared: bool,
-    /// How long a statement may take, waiting for a connection included.
-    pub(crate) timeout: Duration,
-    /// The runtime that an application's pool belongs to. Connections of our own are opened where they are used.
-    pub(crate) home: Option<Handle>,
+pub(crate) struct PoolOptions {
+    pub(crate) size: usize,
+    pub(crate) statement_timeout: Duration,
+    pub(crate) lock_timeout: Duration,
+    /// Whether the connections are ours from end to end: no pooler that gives them to others between transactions.
+    pub(crate) direct: bool,
 }
 
-/// The value of a parameter.
-#[derive(Debug, Clone)]
-pub(crate) enum Value {
-    Text(String),
-    Bytes(Vec<u8>),
-    Number(i64),
-    Texts(Vec<String>),
-    ByteStrings(Vec<Vec<u8>>),
-    Numbers(Vec<i64>),
+/// Makes a pool; nothing is connected yet.
+pub(crate) fn make_pool(connector: &Connector, options: &PoolOptions) -> Result<Pool, StoreError> {
+    let pool = Pool::builder(connector.manager())
+        .max_size(options.size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(options.statement_timeout))
+        .create_timeout(Some(options.statement_timeout));
+    let pool = if options.direct { pool.post_create(session_settings(options)) } else { pool };
+    pool.build()
+        .map_err(|error| StoreError::new(Kind::Config, "the connection pool cannot be built").with_source(error))
 }
 
-impl Value {
-    fn typed(&self) -> (&(dyn ToSql + Sync), Type) {
-        match self {
-            Self::Text(value) => (value, Type::TEXT),
-            Self::Bytes(value) => (value, Type::BYTEA),
-            Self::Number(value) => (value, Type::INT8),
-            Self::Texts(values) => (values, Type::TEXT_ARRAY),
-            Self::ByteStrings(values) => (values, Type::BYTEA_ARRAY),
-            Self::Numbers(values) => (values, Type::INT8_ARRAY),
-        }
-    }
-
-    /// An array that begins with this value.
-    pub(crate) fn into_array(self, capacity: usize) -> Self {
-        let mut array = match &self {
-            Self::Text(_) => Self::Texts(Vec::with_capacity(capacity)),
-            Self::Bytes(_) => Self::ByteStrings(Vec::with_capacity(capacity)),
-            Self::Number(_) => Self::Numbers(Vec::with_capacity(capacity)),
-            Self::Texts(_) | Self::ByteStrings(_) | Self::Numbers(_) => return self,
-        };
-        array.push(self);
-        array
-    }
-
-    /// Adds a value of the same kind to an array.
-    pub(crate) fn push(&mut self, value: Self) {
-        match (self, value) {
-            (Self::Texts(array), Self::Text(value)) => array.push(value),
-            (Self::ByteStrings(array), Self::Bytes(value)) => array.push(value),
-            (Self::Numbers(array), Self::Number(value)) => array.push(value),
-            (array, value) => debug_assert!(false, "{value:?} has no place in {array:?}"),
-        }
-    }
-}
-
-/// What a statement answered.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) rows: Vec<Row>,
-    /// Whether an earlier attempt may have been done too, its answer lost.
-    pub(crate) repeated: bool,
-}
-
-impl Session {
-    const ATTEMPTS: u32 = 5;
-
-    /// Runs a statement that may be repeated.
-    pub(crate) async fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
-        self.run_there(sql, values, true).await
-    }
-
-    /// The same, but a conflict with another transaction is not repeated: that is the caller's decision.
-    pub(crate) async fn run_once(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
-        self.run_there(sql, values, false).await
-    }
-
-    /// Runs a statement in the runtime that the connections belong to.
-    async fn run_there(&self, sql: &str, values: Vec<Value>, repeat_conflicts: bool) -> Result<Answer, StoreError> {
-        let Some(home) = &self.home else {
-            in_a_runtime()?;
-            return self.run_here(sql, &values, repeat_conflicts).await;
-        };
-        let (session, sql) = (self.clone(), sql.to_owned());
-        let task = home.spawn(async move { session.run_here(&sql, &values, repeat_conflicts).await });
-        task.await.unwrap_or_else(|error| {
-            let what = "the runtime that the pool was made in has ended";
-            Err(StoreError::new(Kind::Unavailable, what).with_source(error))
-        })
-    }
-
-    /// A connection for something else than a statement, after a few attempts.
-    pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
-        in_a_runtime()?;
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            match self.pooled().await {
-                Err((_, Outcome::NotDone)) if attempt < Self::ATTEMPTS => {
-                    tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 10)).await;
-                }
-                outcome => return outcome.map_err(|(error, _)| error),
-            }
-        }
-    }
-
-    /// Repeats what failed for a passing reason, with a bound in number and time.
-    async fn run_here(&self, sql: &str, values: &[Value], repeat_conflicts: bool) -> Result<Answer, StoreError> {
-        let begun = Instant::now();
-        let mut repeated = false;
-        for attempt in 1.. {
-            let (error, outcome) = match self.attempt(sql, values).await {
-                Ok(rows) => return Ok(Answer { rows, repeated }),
-                Err(failure) => failure,
-            };
-            repeated |= outcome == Outcome::Unknown;
-            let is_final = outcome == Outcome::Final || outcome == Outcome::Conflict && !repeat_conflicts;
-            if is_final || attempt == Self::ATTEMPTS || begun.elapsed() >= self.timeout {
-                // That nothing has happened is true of this attempt, but not of one before it.
-                return Err(if repeated { unknown_outcome(error) } else { error });
-            }
-            tracing::debug!(%error, attempt, "repeating a request");
-            // Other transactions in conflict with this one repeat too, and should not do so in step.
-            let jitter = u64::from(begun.elapsed().subsec_nanos() % 10);
-            tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 10 + jitter)).await;
-        }
-        unreachable!("the loop ends by itself")
-    }
-
-    /// A connection of the pool. An application's pool may let its callers wait without a limit; ours do not.
-    async fn pooled(&self) -> Result<Object, (StoreError, Outcome)> {
-        let waited = tokio::time::timeout(self.timeout, self.pool.get()).await;
-        waited.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))).map_err(pool_error)
-    }
-
-    async fn attempt(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, (StoreError, Outcome)> {
-        let mut connection = self.pooled().await?;
-        let sent = Instant::now();
-        let answer =
-            tokio::time::timeout(self.timeout + Duration::from_secs(1), self.send(&mut connection, sql, values)).await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(_) => {
-                // It may still be at work on the statement: it must not serve another request.
-                drop(Object::take(connection));
-                let error =
-                    StoreError::new(Kind::Unavailable, "PostgreSQL did not answer in time; check the network to it");
-                return Err((error, Outcome::Final));
-            }
-        };
-        match answer {
-            // A statement that is cancelled while it waits for a synchronous replica answers success, with a warning
-            // that nothing was replicated.
-            Ok(_) if sent.elapsed() >= self.timeout => {
-                let error =
-                    StoreError::new(Kind::Unavailable, "PostgreSQL's answer came after the statement's timeout");
-                Err((error, Outcome::Final))
-            }
-            Ok(rows) => Ok(rows),
-            Err(error) => {
-                let outcome = classify(&error).1;
-                if outcome == Outcome::Unknown {
-                    drop(Object::take(connection));
-                }
-                Err((store_error(error), outcome))
-            }
-        }
-    }
-
-    async fn send(
-        &self,
-        connection: &mut Object,
-        sql: &str,
-        values: &[Value],
-    ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let typed: Vec<_> = values.iter().map(Value::typed).collect();
-        if !self.prepared {
-            return connection.query_typed(sql, &typed).await;
-        }
-        let (parameters, types): (Vec<_>, Vec<_>) = typed.into_iter().unzip();
-        let statement = connection.prepare_typed_cached(sql, &types).await?;
-        connection.query(&statement, &parameters).await
-    }
-}
-
-/// The driver panics where there is no tokio runtime.
-fn in_a_runtime() -> Result<(), StoreError> {
-    let what = "the store was called outside of a tokio runtime; call it inside of one";
-    Handle::try_current().map(drop).map_err(|error| StoreError::new(Kind::Config, what).with_source(error))
-}
-
-/// The error of a request whose first attempt may have been done, and which then failed.
-pub(crate) fn unknown_outcome(error: StoreError) -> StoreError {
-    if error.kind() != Kind::Busy {
-        return error.unknown();
-    }
-    let what = "the connection to PostgreSQL broke, and then the row of the lock was locked; the outcome is not known";
-    StoreError::new(Kind::Unavailable, what).with_source(error)
-}
-
-/// A connection that could not be had: nothing was sent.
-fn pool_error(error: PoolError) -> (StoreError, Outcome) {
-    let (error, outcome) = match error {
-        PoolError::Backend(error) => connecting(error),
-        PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => connecting(error),
-        PoolError::Timeout(_) => {
-            let what = "no connection to PostgreSQL could be had in time; check that it runs, or use a larger pool";
-            (StoreError::new(Kind::Unavailable, what), Outcome::Final)
-        }
-        error => (
-            StoreError::new(Kind::Unavailable, "no connection to PostgreSQL could be had").with_source(error),
-            Outcome::Final,
-        ),
-    };
-    (error.undone(), outcome)
-}
-
-fn connecting(error: tokio_postgres::Error) -> (StoreError, Outcome) {
-    let (kind, outcome, what) = match classify(&error) {
-        _ if is_certificate(&error) => (
-            Kind::Config,
-            Outcome::Final,
-            "the TLS connection to PostgreSQL failed; check its certificate, the host's name in it, and sslrootcert",
-        ),
-        answer if error.code().is_some() => answer,
-        // The connection did not come about, or was closed.
-        (_, outcome @ Outcome::Unknown, _) => {
-            (Kind::Unavailable, outcome, "PostgreSQL could not be reached; check host, port, and that it runs")
-        }
-        // The driver gave up: it may not go on without TLS, a password, or a way to log in that it knows.
-        _ => (
-            Kind::Config,
-            Outcome::Final,
-            "PostgreSQL and the url do not agree on how to log in; check whether it has TLS (sslmode) and the password",
-        ),
-    };
-    let outcome = if outcome == Outcome::Final { Outcome::Final } else { Outcome::NotDone };
-    (StoreError::new(kind, what).with_source(error), outcome)
+/// What the statements expect of a session, whatever the role's defaults are.
+///
+/// - READ COMMITTED: each statement sees what is committed when it begins, and rows as they are when they are locked.
+/// - Plans: a statement is planned once, while the table may be empty, and used when it has a million rows: so the table is
+///   not scanned. Planning again for each call, which the server considers for arrays of few elements, would cost more than
+///   the statement; so would compiling it.
+/// - Timeouts: a request that nobody waits for any more must not take effect an hour later.
+fn session_settings(options: &PoolOptions) -> Hook {
+    let settings = format!(
+        "SET default_transaction_isolation = 'read committed'; SET enable_seqscan = off;
+         SET plan_cache_mode = force_generic_plan; SET jit = off;
+         SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}",
+        options.statement_timeout.as_millis(),
+        options.lock_timeout.as_millis(),
+        options.statement_timeout.as_millis(),
+    );
+    Hook::async_fn(move |client, _| {
+        let settings = settings.clone();
+        Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
+    })
 }

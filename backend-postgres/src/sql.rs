@@ -1,7 +1,7 @@
 //! Every statement of this backend. Each is a transaction by itself.
 //!
 //! Inserts, renewals and deletes have a plain form, which is fast and decides nearly all requests, and a careful form, which
-//! skips rows that are locked and decides the rest; see [`send`](crate::send). The form for many differs from that for one
+//! skips rows that are locked and decides the rest; see [`batch`](crate::batch). The form for many differs from that for one
 //! in where its requests come from: `unnest` of arrays, or `VALUES`.
 
 mod change;

@@ -7,10 +7,10 @@ use db_mutex_core::store::{
 };
 
 use crate::PostgresStore;
+use crate::batch::{Found, Request, Sending, id, token};
 use crate::error::explain_right;
 use crate::row::{read, read_lease, read_row};
-use crate::send::{Found, Request, Sending, id, token};
-use crate::session::{Value, unknown_outcome};
+use crate::send::{Value, unknown_outcome};
 
 #[async_trait]
 impl LockStore for PostgresStore {
@@ -32,7 +32,7 @@ impl LockStore for PostgresStore {
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
         let older_than_us = i64::try_from(older_than.as_micros()).unwrap_or(i64::MAX / 2).min(i64::MAX / 2);
-        let answer = self.shared.session.run(&self.shared.sql.purge, vec![Value::Number(older_than_us)]).await;
+        let answer = self.shared.client.run(&self.shared.sql.purge, vec![Value::Number(older_than_us)]).await;
         let answer = answer.map_err(|error| {
             explain_right(error, || {
                 "purging needs a right that nothing else does; grant DELETE on the table".to_owned()
@@ -43,18 +43,18 @@ impl LockStore for PostgresStore {
     }
 
     async fn find(&self, lock_id: &LockId) -> Result<Option<LockRow>, StoreError> {
-        let answer = self.shared.session.run(&self.shared.sql.find, vec![id(lock_id)]).await?;
+        let answer = self.shared.client.run(&self.shared.sql.find, vec![id(lock_id)]).await?;
         answer.rows.first().map(|row| read_row(row, 0)).transpose()
     }
 
     async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
         let sql = if filter.include_free { &self.shared.sql.list_all } else { &self.shared.sql.list_taken };
-        let answer = self.shared.session.run(sql, Vec::new()).await?;
+        let answer = self.shared.client.run(sql, Vec::new()).await?;
         answer.rows.iter().map(|row| read_row(row, 0)).collect()
     }
 
     async fn insert_many(&self, requests: &[InsertRequest]) -> Vec<Result<Inserted, StoreError>> {
-        let sending = Sending::new(&self.shared.session, requests);
+        let sending = Sending::new(&self.shared.client, requests);
         let mut verdicts: Vec<_> =
             sending.send(&self.shared.sql.insert).await.into_iter().map(|found| read_verdict(found?)).collect();
         self.end_excess(&mut verdicts).await;
@@ -92,7 +92,7 @@ impl LockStore for PostgresStore {
     }
 
     async fn renew_many(&self, requests: &[RenewRequest]) -> Vec<Result<Renewed, StoreError>> {
-        let sending = Sending::new(&self.shared.session, requests);
+        let sending = Sending::new(&self.shared.client, requests);
         let answers = sending.send(&self.shared.sql.renew).await.into_iter().map(|found| {
             let Some(row) = found?.row else { return Ok(Renewed::NotHeld) };
             match read(&row, 0)? {
@@ -105,8 +105,8 @@ impl LockStore for PostgresStore {
 
     fn limits(&self) -> Limits {
         // From 512 ids on a longer statement is not faster, but ten thousand leases are still renewed with one.
-        let session = &self.shared.session;
-        Limits::new().concurrency(session.pool.status().max_size).batch(10_000).call(session.timeout)
+        let client = &self.shared.client;
+        Limits::new().concurrency(client.pool.status().max_size).batch(10_000).call(client.timeout)
     }
 
     fn for_background(&self) -> Option<Arc<dyn LockStore>> {
@@ -135,7 +135,7 @@ impl PostgresStore {
             return;
         }
         let lock_ids = excessive.iter().map(|row| row.lock_id.to_string()).collect();
-        match self.shared.session.run(&self.shared.sql.end_excess, vec![Value::Texts(lock_ids)]).await {
+        match self.shared.client.run(&self.shared.sql.end_excess, vec![Value::Texts(lock_ids)]).await {
             Ok(answer) => {
                 for ended in answer.rows.iter().filter_map(|row| read_row(row, 0).ok()) {
                     if let Some(row) = excessive.iter_mut().find(|row| row.lock_id == ended.lock_id) {
@@ -148,13 +148,13 @@ impl PostgresStore {
     }
 
     async fn delete_by_owner(&self, requests: &[ByOwner<'_>]) -> Vec<Result<Deleted, StoreError>> {
-        let sending = Sending::new(&self.shared.session, requests);
+        let sending = Sending::new(&self.shared.client, requests);
         let found = sending.send(&self.shared.sql.delete).await;
         found.into_iter().map(|found| read_deleted(found?)).collect()
     }
 
     async fn delete_by_fence(&self, requests: &[ByFence<'_>]) -> Vec<Result<Deleted, StoreError>> {
-        let sending = Sending::new(&self.shared.session, requests);
+        let sending = Sending::new(&self.shared.client, requests);
         let found = sending.send_all_carefully(&self.shared.sql.delete_by_fence).await;
         found.into_iter().map(|found| read_deleted(found?)).collect()
     }

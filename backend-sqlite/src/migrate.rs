@@ -4,7 +4,7 @@ use db_mutex_core::{StoreError, StoreErrorKind as Kind};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::error::{place_error, store_error};
-use crate::one_row::one_row;
+use crate::row::one_row;
 
 /// Numbered, append-only: a released file is never changed.
 const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/0001_locks.sql"))];

@@ -8,8 +8,8 @@ use db_mutex_core::store::{
 use rusqlite::{Row, Transaction, TransactionBehavior};
 
 use crate::SqliteStore;
-use crate::one_row::one_row;
-use crate::worker::Database;
+use crate::row::one_row;
+use crate::send::Database;
 
 #[async_trait]
 impl LockStore for SqliteStore {

@@ -4,7 +4,7 @@ use db_mutex_core::store::VerifyQuery;
 use db_mutex_core::{Error, Fence, Guard, StoreError, StoreErrorKind};
 
 use crate::SqliteStore;
-use crate::one_row::one_row;
+use crate::row::one_row;
 
 impl SqliteStore {
     /// Proves inside your own transaction that the guard still holds its lock, and keeps it so until the commit.

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error::{place_error, store_error};
 use crate::identity::wal_of;
 use crate::migrate::{check, migrate};
-use crate::one_row::one_row;
+use crate::row::one_row;
 
 /// Where the locks are kept, and how to get there.
 #[derive(Debug, Clone)]

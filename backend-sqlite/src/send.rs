@@ -5,9 +5,9 @@ use db_mutex_core::{StoreError, StoreErrorKind as Kind};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use crate::connect::Place;
 use crate::error::{place_error, store_error};
 use crate::identity::Identity;
-use crate::open::Place;
 use crate::sql::Sql;
 
 type Job = Box<dyn FnOnce(&mut Database) + Send>;
