@@ -48,11 +48,12 @@ pub(crate) struct Places {
 }
 
 impl Queues {
-    /// Queues requests, those that keep their place for a shorter time before the others.
+    /// Queues requests: repeats after the others, and those that keep their place for a shorter time first.
     pub(crate) fn put<K: Kind>(&mut self, jobs: Vec<Job<K>>) {
+        let order = |job: &Job<K>| (job.reply.is_repeat, job.reply.limit);
         let queue = K::queue(self);
         for job in jobs {
-            let at = queue.partition_point(|earlier| earlier.reply.limit <= job.reply.limit);
+            let at = queue.partition_point(|earlier| order(earlier) <= order(&job));
             queue.insert(at, job);
         }
     }

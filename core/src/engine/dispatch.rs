@@ -22,7 +22,7 @@ const GATHERING: Duration = Duration::from_millis(5);
 /// leaves at once, as a single call. While calls are under way, requests gather, and leave together when they are enough
 /// for their share of the places, or have waited for 5 ms. Renewals go before releases, and these before acquisitions; one
 /// place is kept for renewals where there are several. Of the renewals those that keep their place for the shortest time go
-/// first.
+/// first. Of all other kinds repeats go last: what failed before may fail again, and take long to do so.
 ///
 /// A call that takes longer than its limit gives its place back and goes on beside the others; where too many do, new
 /// requests fail at once. Renewals are excepted: one whose call hangs keeps its place for a second at most, so that it does
@@ -85,6 +85,14 @@ impl Dispatch {
     pub(crate) fn ask<K: Kind>(&self, request: K) -> Asked<K::Answer> {
         // The store's own error says more, so it has a moment to come first.
         let (job, asked) = Job::new(request, self.0.call + self.0.call / 10);
+        self.put(vec![job]);
+        asked
+    }
+
+    /// Sends a request again, after those that are sent for the first time.
+    pub(crate) fn ask_again<K: Kind>(&self, request: K) -> Asked<K::Answer> {
+        let (mut job, asked) = Job::new(request, self.0.call + self.0.call / 10);
+        job.reply.is_repeat = true;
         self.put(vec![job]);
         asked
     }

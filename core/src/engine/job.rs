@@ -26,7 +26,7 @@ pub(crate) struct Reply<K: Kind> {
     to: oneshot::Sender<Answered<K::Answer>>,
     /// How long its call keeps a place.
     pub(crate) limit: Duration,
-    /// Whether the request was sent before, by a runtime that has ended.
+    /// Whether the request was sent before: by a runtime that has ended, or in an earlier attempt.
     pub(crate) is_repeat: bool,
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Engine;
+use super::dispatch::Dispatch;
 use super::job::Asked;
 use super::pauses::Pauses;
 use crate::values::ClientTime;
@@ -123,9 +124,11 @@ impl Engine {
                 Err(_) => is_unknown = true,
             }
         }
-        let (mut busy, mut failing) = (Pauses::while_busy(), Pauses::while_failing());
+        let (mut busy, mut failing, mut is_repeat) = (Pauses::while_busy(), Pauses::while_failing(), false);
         loop {
-            let mut asked = self.background.ask(request.clone());
+            let send = if is_repeat { Dispatch::ask_again } else { Dispatch::ask };
+            let mut asked = send(&self.background, request.clone());
+            is_repeat = true;
             // However long it is queued: asking again would only make the queue longer.
             let result = asked.answer().await.result;
             let pause = match &result {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use db_mutex_core::store::{LockStore, StoreTime};
+use db_mutex_core::store::{Limits, LockStore, StoreTime};
 use db_mutex_core::{DbMutex, Guard, LockId, LostReason, WaitLimit};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -88,6 +88,27 @@ async fn a_stuck_release_holds_up_no_other() {
         assert!(begun.elapsed() < SECOND, "{trouble:?}: the others were released after {:?}", begun.elapsed());
         assert_eq!(mutex.shutdown(SECOND).await, [LockId::new("stuck").unwrap()]);
     }
+}
+
+/// The repeats of many releases take the only place for releases, one after the other, until the limit of a call each.
+#[tokio::test(start_paused = true)]
+async fn a_release_waits_for_no_repeats_of_others() {
+    let mut store = Troubled::new(Duration::from_millis(5), |kind, id| match (kind, id) {
+        (Kind::Delete, "job") | (Kind::Insert | Kind::Renew | Kind::Find, _) => Trouble::None,
+        (Kind::Delete, _) => Trouble::TimesOut,
+    });
+    store.limits = Limits::new().concurrency(4).batch(1).call(SECOND);
+    let mutex = store.builder().build().unwrap();
+    for number in 0..10 {
+        drop(mutex.lock(format!("stuck {number}")).acquire().await.unwrap());
+    }
+    let guard = mutex.lock("job").acquire().await.unwrap();
+    // All have been tried once.
+    sleep(12 * SECOND).await;
+    drop(guard);
+    // Behind the call that is under way.
+    sleep(2 * SECOND).await;
+    assert!(!store.is_taken("job").await);
 }
 
 /// A store that accepts no writes for a while, or has no space left: the release is tried again, and the lock does not stay.

@@ -35,6 +35,8 @@ pub(crate) enum Trouble {
     ReadOnly,
     /// The call never returns.
     Hangs,
+    /// The call fails when its limit is reached.
+    TimesOut,
     /// The store panics.
     Panics,
     /// The call returns no answer for the last request.
@@ -98,6 +100,10 @@ impl Troubled {
                 Trouble::Away => fail(StoreErrorKind::Unavailable),
                 Trouble::ReadOnly => fail(StoreErrorKind::ReadOnly),
                 Trouble::Hangs => pending().await,
+                Trouble::TimesOut => {
+                    tokio::time::sleep(self.limits.call - self.latency).await;
+                    fail(StoreErrorKind::Unavailable)
+                }
                 Trouble::Panics => panic!("the store panics, as this test wants it"),
                 Trouble::IsShort => {
                     answers -= 1;
