@@ -208,8 +208,12 @@ impl Engine {
         self.renewal_answered(holding, Answered::failed(late, self.clock.now()));
         // A late answer still counts, from when its request was sent.
         let Answered { result, sent, .. } = asked.answer().await;
-        if let Ok(Renewed::Renewed(lease)) = result {
-            holding.renewed(lease, sent, holding.ttl);
+        match result {
+            Ok(Renewed::Renewed(lease)) => holding.renewed(lease, sent, holding.ttl),
+            Ok(Renewed::NotHeld) if !holding.is_ending() && !holding.lose_if_over(self.clock.now()) => {
+                self.not_held(holding);
+            }
+            _ => {}
         }
     }
 

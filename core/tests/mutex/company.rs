@@ -152,6 +152,19 @@ async fn each_that_was_forced_out_hears_of_it_at_once() {
     all_are_held(&others);
 }
 
+/// Each renewal takes longer than its attempt: its answer comes late, and is the only one that says that the lock is gone.
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_was_forced_out_hears_of_it_from_a_late_answer() {
+    let latency = Duration::from_millis(700);
+    let store = Troubled::new(latency, |_, _| Trouble::None);
+    let mutex = store.builder().build().unwrap();
+    let guard = mutex.lock("job").ttl(6 * SECOND).keep_alive(true).acquire().await.unwrap();
+    store.memory.change_row(guard.lock_id(), |row| (row.owner, row.expires_at) = (None, StoreTime::ZERO));
+    // The renewal is due two seconds after the request was sent; the deadline is more than three seconds later.
+    let told = timeout(2 * SECOND + SECOND / 2, guard.cancel_token().cancelled()).await;
+    assert!(told.is_ok() && !guard.is_valid());
+}
+
 /// A panic of the store, or a call that returns too few answers, is a failed attempt of those that it concerns.
 #[tokio::test(start_paused = true)]
 async fn a_panic_or_a_missing_answer_ends_no_renewing() {
