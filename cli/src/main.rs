@@ -48,13 +48,16 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::args::{Cli, Command};
 use crate::exit::{FAILED, Failure};
+use crate::run::Preparation;
 
 fn main() -> ExitCode {
     if let Some(code) = keeper::main() {
         return code;
     }
+    // It may be something else that is called so; what was prepared then ends with this process.
+    let prepared = std::env::args_os().skip(1).any(|argument| argument == "run").then(Preparation::begin);
     let outcome = match Cli::try_parse() {
-        Ok(cli) => execute(&cli),
+        Ok(cli) => execute(&cli, prepared),
         Err(error) => help::usage(&error),
     };
     ExitCode::from(outcome.unwrap_or_else(|failure| {
@@ -70,13 +73,13 @@ fn runtime() -> Result<Runtime, Failure> {
     runtime.map_err(|error| Failure::new(FAILED, format!("cannot start: {error}")))
 }
 
-fn execute(cli: &Cli) -> Result<u8, Failure> {
+fn execute(cli: &Cli, prepared: Option<Result<Preparation, Failure>>) -> Result<u8, Failure> {
     if let Command::Run(args) = &cli.command {
-        return run::run(cli, args);
+        return run::run(cli, args, prepared.unwrap_or_else(Preparation::begin)?);
     }
     runtime()?.block_on(async {
         match &cli.command {
-            Command::Run(args) => run::run(cli, args),
+            Command::Run(args) => run::run(cli, args, Preparation::begin()?),
             Command::List(args) => inspect::list(cli, args).await,
             Command::Show(args) => inspect::show(cli, args).await,
             Command::Release(args) => inspect::release(cli, args).await,

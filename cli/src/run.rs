@@ -19,15 +19,27 @@ use crate::release::{Released, SETTLE, release, settle};
 use crate::signals::{Blocked, Signals, die_of};
 use crate::terminal::{Terminal, is_at_terminal};
 
+/// What a run needs first: signals are blocked before any thread starts, and the command's process is started while the rest is
+/// prepared, which takes as long.
+pub(crate) struct Preparation {
+    blocked: Blocked,
+    keeper: Keeper,
+}
+
+impl Preparation {
+    pub(crate) fn begin() -> Result<Self, Failure> {
+        let failed = |what: &str, error| Failure::new(FAILED, format!("cannot {what}: {error}"));
+        let blocked = Blocked::all().map_err(|error| failed("block signals", error))?;
+        let keeper = Keeper::stand_by().map_err(|error| failed("start the command", error))?;
+        Ok(Self { blocked, keeper })
+    }
+}
+
 /// `db-mutex run`: takes the lock, runs the command, releases the lock once the command has ended.
-pub(crate) fn run(cli: &Cli, args: &RunArgs) -> Result<u8, Failure> {
-    // Before any thread starts, so that no other gets a signal.
-    let blocked = Blocked::all().map_err(|error| Failure::new(FAILED, format!("cannot block signals: {error}")))?;
+pub(crate) fn run(cli: &Cli, args: &RunArgs, prepared: Preparation) -> Result<u8, Failure> {
+    let Preparation { blocked, keeper } = prepared;
     let program = Program::find(args)?;
     check_text(args)?;
-    // Before the lock is acquired, which takes as long.
-    let keeper =
-        Keeper::stand_by().map_err(|error| Failure::new(FAILED, format!("cannot start the command: {error}")))?;
     let mut signals =
         blocked.listen().map_err(|error| Failure::new(FAILED, format!("cannot receive signals: {error}")))?;
     let runtime = crate::runtime()?;
