@@ -128,11 +128,11 @@ impl Watch<'_> {
             }
         };
         let outcome = match report {
-            Some(Report::Ended { status, by_keeper: false, left }) => Outcome::ByItself { status, left },
-            Some(Report::Ended { left, .. }) => Outcome::Ended { left },
-            Some(Report::TooLate) => Outcome::TooLate,
-            Some(Report::NotStarted(why)) => Outcome::NotStarted(why),
-            Some(Report::Ready) | None => {
+            Ok(Some(Report::Ended { status, by_keeper: false, left })) => Outcome::ByItself { status, left },
+            Ok(Some(Report::Ended { left, .. })) => Outcome::Ended { left },
+            Ok(Some(Report::TooLate)) => Outcome::TooLate,
+            Ok(Some(Report::NotStarted(why))) => Outcome::NotStarted(why),
+            Ok(Some(Report::Ready) | None) | Err(_) => {
                 drop(witness);
                 keeper.end_in_its_place();
                 Outcome::KeeperGone

@@ -5,6 +5,8 @@ use std::io::{IsTerminal, stderr};
 use db_mutex::store::StoreTime;
 use db_mutex::{DbMutex, Error, Guard, HolderName, Lock, LostReason, WaitLimit};
 
+use nix::sys::resource::{Resource, getrlimit};
+
 use crate::acquire;
 use crate::args::{Cli, RunArgs};
 use crate::attend::{Notice, Outcome, Watch};
@@ -19,6 +21,9 @@ use crate::release::{Released, SETTLE, release, settle};
 use crate::signals::{Blocked, Signals, die_of};
 use crate::terminal::{Terminal, is_at_terminal};
 
+/// How many files a run may have to open, with a pool of connections to a server.
+const FILES: u64 = 32;
+
 /// What a run needs first: signals are blocked before any thread starts, and the command's process is started while the rest is
 /// prepared, which takes as long.
 pub(crate) struct Preparation {
@@ -29,6 +34,12 @@ pub(crate) struct Preparation {
 impl Preparation {
     pub(crate) fn begin() -> Result<Self, Failure> {
         let failed = |what: &str, error| Failure::new(FAILED, format!("cannot {what}: {error}"));
+        if let Ok((files, _)) = getrlimit(Resource::RLIMIT_NOFILE)
+            && files < FILES
+        {
+            let message = format!("at most {files} files may be open, and a run needs {FILES}; raise `ulimit -n`");
+            return Err(Failure::new(FAILED, message));
+        }
         let blocked = Blocked::all().map_err(|error| failed("block signals", error))?;
         let keeper = Keeper::stand_by().map_err(|error| failed("start the command", error))?;
         Ok(Self { blocked, keeper })
@@ -124,18 +135,20 @@ async fn locked(cli: &Cli, args: &RunArgs, command: Command, signals: &mut Signa
     let mark = format!("DB_MUTEX_OWNER={}", guard.owner_token().to_hex());
     let terminal = Terminal::remember();
     let outcome = match ready {
-        Some(Report::Ready) => match keeper.start(plan, mark) {
+        Ok(Some(Report::Ready)) => match keeper.start(plan, mark) {
             Ok(()) => watch.attend(&mut keeper, signals, in_terminal).await,
             Err(error) => Outcome::NotStarted(error.to_string()),
         },
-        Some(Report::NotStarted(why)) => Outcome::NotStarted(why),
+        Ok(Some(Report::NotStarted(why))) => Outcome::NotStarted(why),
+        Err(error) => Outcome::NotStarted(error.to_string()),
         _ => Outcome::NotStarted("the process that keeps it was killed".into()),
     };
     if matches!(outcome, Outcome::Ended { .. } | Outcome::KeeperGone) {
         terminal.restore();
     }
     let ended = end(args, &mutex, guard, outcome, signals).await;
-    keeper.finish();
+    // Reaped only now, for it ends while the lock is released.
+    drop(keeper);
     ended
 }
 

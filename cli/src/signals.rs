@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::thread;
 
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, Signal as Named};
+use nix::sys::signal::{SigSet, Signal as Named, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
-use nix::unistd::{Pid, getpid, getsid};
-use rustix::process::{Signal, kill_process};
+use nix::unistd::{getpid, getsid};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix_libc_wrappers::process::SignalExt;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -161,11 +161,16 @@ pub(crate) fn die_of(number: i32) {
     // Rust's runtime has had it ignored.
     sigpipe::reset();
     let _ = SigSet::all().thread_unblock();
-    let Some(signal) = Signal::from_raw(number) else { return };
     // Rust catches some to report an overflow of the stack; for any other reason its handler removes itself.
     for _ in 0..2 {
-        if let Some(own) = rustix::process::Pid::from_raw(Pid::this().as_raw()) {
-            let _ = kill_process(own, signal);
+        // To this thread: the one that reads signals could take one that is sent to the process.
+        match Named::try_from(number) {
+            Ok(signal) => drop(raise(signal)),
+            Err(_) => {
+                if let (Some(own), Some(signal)) = (Pid::from_raw(getpid().as_raw()), Signal::from_raw(number)) {
+                    let _ = kill_process(own, signal);
+                }
+            }
         }
     }
 }

@@ -17,23 +17,34 @@ pub(crate) fn is_at_terminal() -> bool {
     open().is_some()
 }
 
-/// What the terminal was set to, if this process is in its foreground.
+/// What a terminal was set to.
 #[derive(Debug)]
-pub(crate) struct Terminal(Option<(File, Termios)>);
+pub(crate) struct Terminal(Option<Settings>);
+
+#[derive(Debug)]
+struct Settings {
+    terminal: File,
+    settings: Termios,
+    /// Whether this process was in its foreground.
+    was_ours: bool,
+}
 
 impl Terminal {
     pub(crate) fn remember() -> Self {
-        let in_foreground = |terminal: &File| tcgetpgrp(terminal) == Ok(getpgrp());
-        Self(open().filter(in_foreground).and_then(|terminal| {
+        Self(open().and_then(|terminal| {
             let settings = tcgetattr(&terminal).ok()?;
-            Some((terminal, settings))
+            let was_ours = tcgetpgrp(&terminal) == Ok(getpgrp());
+            Some(Settings { terminal, settings, was_ours })
         }))
     }
 
     /// Sets the terminal back after a command that could not do so: it was killed. One that has ended by itself may have
     /// meant what it did, like stty(1).
     pub(crate) fn restore(&self) {
-        let Some((terminal, settings)) = &self.0 else { return };
+        let Some(Settings { terminal, settings, was_ours }) = &self.0 else { return };
+        if !was_ours && tcgetpgrp(terminal) != Ok(getpgrp()) {
+            return;
+        }
         // Or it would stop this process, if that is no longer in the foreground.
         let mut background = SigSet::empty();
         background.add(Signal::SIGTTOU);

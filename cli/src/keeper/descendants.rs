@@ -82,8 +82,11 @@ pub(crate) fn children() -> Vec<i32> {
     if !can_be_found() {
         return Vec::new();
     }
-    let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    match fs::read_to_string("/proc/thread-self/children") {
+        Ok(children) => children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
+        // A kernel without that file.
+        Err(_) => find().into_iter().filter(|one| one.parent == getpid().as_raw()).map(|one| one.pid).collect(),
+    }
 }
 
 /// What became of a signal.
@@ -188,9 +191,9 @@ pub(crate) fn kill_children() {
 /// How long to pause before the next attempt to kill what is left.
 pub(crate) const AGAIN: Duration = Duration::from_millis(10);
 
-/// Kills all descendants that belong, until none is left but those that may not be killed, for at most `limit`. Without
-/// children there are none.
-pub(crate) fn kill_all(belongs: impl Fn(&Process) -> bool, limit: Duration) {
+/// Kills all descendants that belong, until none is left but those that may not be killed, for at most `limit`. If only `some`
+/// of the children belong, that is told by /proc, else by the kernel: without children there are no descendants.
+pub(crate) fn kill_all(belongs: impl Fn(&Process) -> bool, some: bool, limit: Duration) {
     let give_up = Instant::now() + limit;
     loop {
         let beyond = kill(&belongs);
@@ -200,9 +203,16 @@ pub(crate) fn kill_all(belongs: impl Fn(&Process) -> bool, limit: Duration) {
                 last => break last == Reaped::Alone,
             }
         };
-        let left = find().into_iter().filter(|one| belongs(one) && !beyond.iter().any(|other| other.pid == one.pid));
-        if is_alone || left.count() == 0 && can_be_found() || Instant::now() >= give_up {
+        if is_alone || Instant::now() >= give_up {
             return;
+        }
+        let left: Vec<_> = find().into_iter().filter(|one| belongs(one)).collect();
+        let are_beyond = left.iter().all(|one| beyond.iter().any(|other| other.pid == one.pid));
+        if are_beyond && (some || !left.is_empty()) {
+            return;
+        }
+        if !some && beyond.is_empty() {
+            kill_children();
         }
         thread::sleep(AGAIN);
     }

@@ -31,16 +31,19 @@ mod witness;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_child_subreaper;
 use nix::unistd::getpid;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 pub(crate) use message::{BootTime, Deadline, Order, Plan, Report, Status};
@@ -56,6 +59,9 @@ const WITNESS: &str = "__db-mutex-witness";
 
 /// How long db-mutex tries to kill what a keeper that was killed has kept.
 const KILLING: Duration = Duration::from_secs(10);
+
+/// How long a keeper with nothing left to do is waited for.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// Does the work of a keeper, a starter or a witness if this process is one.
 pub(crate) fn main() -> Option<ExitCode> {
@@ -93,10 +99,13 @@ pub(crate) struct Keeper {
     is_reaped: bool,
     /// Where orders go. Not tokio's socket, which writes nothing before it was once told that it can.
     orders: StdStream,
-    reports: Option<UnixStream>,
+    /// What of them did not fit into the socket.
+    unsent: Vec<u8>,
+    /// Where reports come from; in a runtime from the first on.
+    reports: Reports,
     received: Vec<u8>,
-    /// Whether this process had children before, or gets those of others.
-    has_others: bool,
+    /// The children that this process had before: a shell that has become db-mutex may have some.
+    others: Vec<i32>,
     /// The command's environment has this in it.
     mark: Option<Vec<u8>>,
 }
@@ -104,8 +113,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Starts a keeper, which stands by.
     pub(crate) fn stand_by() -> io::Result<Self> {
-        // A shell that has become db-mutex may have children; the first process of a container gets all orphans.
-        let has_others = getpid().as_raw() == 1 || !descendants::children().is_empty();
+        let others = descendants::children();
         set_child_subreaper(true)?;
         let (ours, theirs) = StdStream::pair()?;
         let mut command = Command::new(this_executable()?);
@@ -114,7 +122,9 @@ impl Keeper {
         // The keeper's end must not stay open here.
         drop(command);
         socket::hand_over(io::stdin(), &ours)?;
-        Ok(Self { child, is_reaped: false, orders: ours, reports: None, received: Vec::new(), has_others, mark: None })
+        let reports = Reports::Later(ours.try_clone()?);
+        let (unsent, received) = (Vec::new(), Vec::new());
+        Ok(Self { child, is_reaped: false, orders: ours, unsent, reports, received, others, mark: None })
     }
 
     /// Tells the keeper to start the command. `mark` is a variable of the command's environment that no other process has.
@@ -126,36 +136,66 @@ impl Keeper {
     }
 
     /// Tells the keeper something. One that is gone hears nothing, which [`report`](Self::report) says.
-    pub(crate) fn tell(&self, order: &Order) {
-        let _ = order.send(&self.orders);
+    pub(crate) fn tell(&mut self, order: &Order) {
+        self.unsent.extend(order.encoded());
+        self.flush();
+    }
+
+    /// Writes what fits into the socket.
+    fn flush(&mut self) {
+        while !self.unsent.is_empty() {
+            match (&self.orders).write(&self.unsent) {
+                Ok(length) => drop(self.unsent.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Nobody listens any more.
+                Err(_) => self.unsent.clear(),
+            }
+        }
     }
 
     /// Waits for its next report; `None` if it is gone.
     ///
+    /// # Errors
+    /// When this process cannot listen.
+    ///
     /// # Cancellation safety
     /// If the future is dropped, nothing is lost.
-    pub(crate) async fn report(&mut self) -> Option<Report> {
-        if self.reports.is_none() {
-            self.orders.set_nonblocking(true).ok()?;
-            self.reports = Some(UnixStream::from_std(self.orders.try_clone().ok()?).ok()?);
+    pub(crate) async fn report(&mut self) -> io::Result<Option<Report>> {
+        if let Reports::Later(socket) = &self.reports {
+            socket.set_nonblocking(true)?;
+            self.reports = Reports::Now(UnixStream::from_std(socket.try_clone()?)?);
         }
         loop {
             if let Some((length, body)) = self.received.split_at_checked(4) {
-                let length = usize::try_from(u32::from_be_bytes(length.try_into().ok()?)).ok()?;
+                let length = length.try_into().map_or(0, u32::from_be_bytes);
+                let length = usize::try_from(length).map_err(io::Error::other)?;
                 if let Some(body) = body.get(..length) {
                     let report = Report::decoded(body);
                     self.received.drain(..4 + length);
-                    return report;
+                    return Ok(report);
                 }
             }
-            let reports = self.reports.as_ref()?;
-            reports.readable().await.ok()?;
+            self.flush();
+            let Reports::Now(reports) = &self.reports else { return Ok(None) };
+            let interest =
+                if self.unsent.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            let ready = reports.ready(interest).await?;
+            if ready.is_writable() && !self.unsent.is_empty() {
+                // So that tokio knows when it is full, the first of them is written by its leave.
+                let written = reports.try_io(Interest::WRITABLE, || (&self.orders).write(&self.unsent));
+                match written {
+                    Ok(length) => drop(self.unsent.drain(..length)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => self.unsent.clear(),
+                }
+            }
             let mut part = [0; 4096];
             match reports.try_read(&mut part) {
-                Ok(0) => return None,
+                Ok(0) => return Ok(None),
                 Ok(length) => self.received.extend(&part[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return None,
+                Err(_) => return Ok(None),
             }
         }
     }
@@ -167,13 +207,6 @@ impl Keeper {
         }
     }
 
-    /// Reaps the keeper, which was told that its report has arrived.
-    pub(crate) fn finish(mut self) {
-        if !self.is_reaped {
-            let _ = self.child.wait();
-        }
-    }
-
     /// Kills all that the command has started, where the keeper is gone: it was killed.
     pub(crate) fn end_in_its_place(&mut self) {
         if !self.is_reaped {
@@ -182,23 +215,61 @@ impl Keeper {
             self.is_reaped = true;
         }
         // All that the keeper had are children of this process now.
-        if !self.has_others || !descendants::can_be_found() {
-            return descendants::kill_all(|_| true, KILLING);
+        if !descendants::can_be_found() {
+            return descendants::kill_all(|_| true, false, KILLING);
         }
-        let Some(mark) = &self.mark else { return };
         let is_marked = |pid: i32| {
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|one| one == mark)
+            let mut variables = environment.split(|byte| *byte == 0);
+            variables.any(|one| Some(one) == self.mark.as_deref())
         };
-        let ours = RefCell::new(HashSet::new());
+        // The first process of a container gets the orphans of others too; elsewhere only what was there before is not ours.
+        let is_first = getpid().as_raw() == 1;
+        let (ours, not_ours) = (RefCell::new(HashSet::new()), RefCell::new(HashSet::new()));
         let belongs = |process: &descendants::Process| {
-            let mut ours = ours.borrow_mut();
-            let belongs = ours.contains(&process.pid) || ours.contains(&process.parent) || is_marked(process.pid);
-            if belongs {
-                ours.insert(process.pid);
+            let is_below = |all: &RefCell<HashSet<i32>>| all.borrow().contains(&process.parent);
+            if is_first {
+                let belongs = is_below(&ours) || is_marked(process.pid);
+                return belongs && {
+                    ours.borrow_mut().insert(process.pid);
+                    true
+                };
             }
-            belongs
+            let belongs = !self.others.contains(&process.pid) && !is_below(&not_ours);
+            belongs || {
+                not_ours.borrow_mut().insert(process.pid);
+                false
+            }
         };
-        descendants::kill_all(belongs, KILLING);
+        descendants::kill_all(belongs, is_first || !self.others.is_empty(), KILLING);
     }
+}
+
+impl Drop for Keeper {
+    /// Reaps the keeper. It ends when it was told so, or finds that nobody listens.
+    fn drop(&mut self) {
+        if self.is_reaped {
+            return;
+        }
+        let _ = self.orders.set_nonblocking(false);
+        let _ = self.orders.set_write_timeout(Some(ENDING));
+        let _ = (&self.orders).write_all(&self.unsent);
+        let _ = self.orders.shutdown(Shutdown::Both);
+        let give_up = Instant::now() + ENDING;
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() >= give_up {
+                // It stands still, and has nothing left to do.
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Reports {
+    Later(StdStream),
+    Now(UnixStream),
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl::{set_child_subreaper, set_name};
+use nix::sys::prctl::{set_child_subreaper, set_name, set_pdeathsig};
 use nix::sys::signal::{SigEvent, SigSet, SigevNotify, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::time::ClockId;
-use nix::unistd::{getpgrp, getpid, setsid};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process, kill_process_group, waitid};
+use nix::unistd::{getpgid, getpgrp, getpid, setsid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use rustix_libc_wrappers::process::SignalExt;
 
 use super::descendants::{self, Process, Reaped};
@@ -37,6 +37,8 @@ const KILLING: Duration = Duration::from_secs(10);
 pub(super) fn main() -> io::Result<()> {
     // Nothing but SIGKILL and SIGSTOP may hold it up.
     SigSet::all().thread_block()?;
+    // As long as it stands by it has nothing to do without db-mutex.
+    set_pdeathsig(Named::SIGKILL)?;
     // Not the name by which a person would end all db-mutex.
     let _ = set_name(c"dbmutex-keeper");
     // Where SIGCHLD is ignored, as some parents leave it, the kernel would not tell how a child has ended.
@@ -53,11 +55,22 @@ pub(super) fn main() -> io::Result<()> {
     // The terminal's signals are not for it. And the kernel takes the command's process group for what it is in the shell's
     // session: one whose parents are those of db-mutex.
     setsid()?;
-    Report::Ready.send(&supervisor)?;
-    let Some(Order::Start(plan)) = Order::receive(&supervisor)? else { return Ok(()) };
-    if plan.deadline.ask_at <= BootTime::now() {
-        return Report::TooLate.send(&supervisor);
-    }
+    let ordered = Report::Ready.send(&supervisor).and_then(|()| Order::receive(&supervisor));
+    let plan = match ordered {
+        Ok(Some(Order::Start(plan))) if plan.deadline.ask_at > BootTime::now() => plan,
+        ordered => {
+            // The lock was not acquired, or too late.
+            drop(starter);
+            if let Some(starter) = Pid::from_raw(command) {
+                let _ = kill_process(starter, Signal::KILL);
+            }
+            while !matches!(descendants::reap(), Reaped::Alone) {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            return if matches!(ordered, Ok(Some(_))) { Report::TooLate.send(&supervisor) } else { Ok(()) };
+        }
+    };
+    set_pdeathsig(None)?;
     let mut fuse = Fuse::new();
     fuse.set(plan.deadline.last);
     // If it has died meanwhile, that is how the command has ended.
@@ -67,6 +80,8 @@ pub(super) fn main() -> io::Result<()> {
     let keeper = Keeper::new(&plan, command, group, fuse);
     let _ = Order::Start(plan).send(&starter);
     drop(starter);
+    // It may have been stopped with the job while it stood by.
+    keeper.send(Signal::CONT);
     keeper.keep(&supervisor, &signals)
 }
 
@@ -162,6 +177,8 @@ impl Keeper {
                     if !self.has_supervisor {
                         return Ok(());
                     }
+                    // What is left to do is to wait for its arrival.
+                    self.fuse.set(BootTime::NEVER);
                     // One that is gone is seen below.
                     let _ = report.send(supervisor);
                     self.has_reported = true;
@@ -251,7 +268,10 @@ impl Keeper {
                 self.send_to_group(signal);
             }
             // It may have moved to another group.
-            if !self.own_group || getpgid(Some(command)) != Ok(command) {
+            if !self.own_group
+                || getpgid(Some(nix::unistd::Pid::from_raw(self.command))).map(|group| group.as_raw())
+                    != Ok(self.command)
+            {
                 let _ = kill_process(command, signal);
             }
             if self.own_group {
@@ -260,7 +280,8 @@ impl Keeper {
         }
         for process in descendants::find() {
             let is_in_group = process.group == self.group && process.pid != self.command;
-            if is_in_group || !is_here {
+            // What has left on purpose is not asked for by a signal that comes when the command has ended.
+            if is_in_group || !is_here && self.descendants != Descendants::Leave {
                 descendants::send(&process, signal);
             }
         }

@@ -5,9 +5,10 @@
 //! second process of ours in the group has received it as well.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -29,14 +30,20 @@ const NOTED: Duration = Duration::from_secs(1);
 /// `si_code` of a signal that the kernel has sent, as for a key of the terminal.
 const FROM_KERNEL: i32 = 0x80;
 
+/// Real-time signals are queued, others are pending or not.
+const FIRST_QUEUED: i32 = 32;
+
 /// The witness's own process: notes what it receives, and tells it when asked. A question is a signal and a number, which the
 /// answer has too.
 pub(super) fn main() -> io::Result<()> {
-    SigSet::all().thread_block()?;
+    // It stops and goes on with the job.
+    let mut signals = SigSet::all();
+    [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU].into_iter().for_each(|signal| signals.remove(signal));
+    signals.thread_block()?;
     let _ = set_name(c"dbmutex-witness");
     set_pdeathsig(Signal::SIGKILL)?;
     let mut socket = socket::standard_input()?;
-    let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let mut noted = Vec::<(u8, Instant)>::new();
     loop {
         let mut sources =
@@ -57,6 +64,8 @@ pub(super) fn main() -> io::Result<()> {
             }
             let at = noted.iter().position(|(signal, _)| *signal == question[0]);
             at.map(|at| noted.remove(at));
+            // Those that are not queued may have become one on the other side.
+            noted.retain(|(signal, _)| *signal != question[0] || i32::from(*signal) >= FIRST_QUEUED);
             socket.write_all(&[u8::from(at.is_some()), question[1]])?;
         }
     }
@@ -65,6 +74,7 @@ pub(super) fn main() -> io::Result<()> {
 /// The witness, as db-mutex sees it. It ends with this, or with db-mutex.
 #[derive(Debug)]
 pub(crate) struct Witness {
+    child: Child,
     socket: UnixStream,
     asked: u8,
 }
@@ -75,9 +85,10 @@ impl Witness {
         let (ours, theirs) = UnixStream::pair()?;
         let mut command = Command::new(this_executable()?);
         command.arg(WITNESS).env_clear().current_dir("/").stdin(OwnedFd::from(theirs));
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        drop(command);
         ours.set_read_timeout(Some(ANSWERING))?;
-        Ok(Self { socket: ours, asked: 0 })
+        Ok(Self { child, socket: ours, asked: 0 })
     }
 
     /// Whether the group has received a signal that this process has just received.
@@ -96,5 +107,16 @@ impl Witness {
             }
         };
         asked().unwrap_or(false)
+    }
+}
+
+impl Drop for Witness {
+    /// Reaps it. It is not killed by its number, which may be another's: whoever reaps all children may have reaped it.
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+        let give_up = Instant::now() + ANSWERING;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < give_up {
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 }

@@ -288,3 +288,89 @@ fn an_interpreter_that_is_missing_is_127_whatever_can_be_written() {
     assert_eq!(sandbox.spawn(shell).wait().code(), Some(127));
     assert_eq!(sandbox.state("job"), "free");
 }
+
+/// Few file descriptors are a reason to fail, not to wait for what never comes.
+#[test]
+fn it_ends_however_few_files_it_may_open() {
+    for files in [8, 11, 15, 19, 26, 32] {
+        let sandbox = Sandbox::new();
+        let mut shell = sandbox.program("bash");
+        let line = format!("ulimit -n {files}; exec {} run job -- true", env!("CARGO_BIN_EXE_db-mutex"));
+        shell.args(["-c", &line]);
+        let ended = sandbox.spawn(shell).wait();
+        let code = ended.code();
+        assert!(code == Some(0) || code == Some(125), "{files}: {ended:?}");
+    }
+}
+
+/// A refused, a failed, an interrupted and a successful run leave nothing for their parent to reap but themselves.
+#[test]
+fn nothing_is_left_for_others_to_reap() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "reap.py",
+        "import ctypes, os, signal, subprocess, sys, time\n\
+         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n\
+         db = sys.argv[1]\n\
+         run = lambda *a: subprocess.run([db, 'run', 'job', *a], stderr=subprocess.DEVNULL)\n\
+         holder = subprocess.Popen([db, 'run', 'job', '--', 'sleep', '1000'])\n\
+         time.sleep(0.5)\n\
+         run('--', 'true')\n\
+         waiter = subprocess.Popen([db, 'run', 'job', '--wait', 'forever', '--', 'true'])\n\
+         time.sleep(0.3)\nwaiter.send_signal(signal.SIGTERM)\nwaiter.wait()\n\
+         subprocess.run([db, '--url', 'sqlite:/no/such/folder/x.db', 'run', 'job', '--', 'true'], stderr=subprocess.DEVNULL)\n\
+         holder.send_signal(signal.SIGTERM)\nholder.wait()\n\
+         run('--', 'true')\n\
+         time.sleep(0.2)\n\
+         try:\n    print(os.waitpid(-1, os.WNOHANG))\n\
+         except ChildProcessError:\n    print('nothing')\n",
+    );
+    let mut python = sandbox.program("python3");
+    python.arg("reap.py").arg(env!("CARGO_BIN_EXE_db-mutex"));
+    python.env("DB_MUTEX_URL", format!("sqlite:{}", sandbox.database().display()));
+    let ended = sandbox.spawn(python).wait();
+    assert_eq!(ended.stdout, "nothing\n", "{ended:?}");
+}
+
+/// One whose parent always dies before it is seen.
+#[test]
+fn a_killed_keeper_takes_what_is_always_in_flight() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "comet.py",
+        "import os, time\nopen('comet', 'w').write('x\\n')\n\
+         while True:\n    if os.fork(): os._exit(0)\n    open('worked', 'a').write('x\\n')\n    time.sleep(0.001)\n",
+    );
+    let holder = sandbox.start(["run", "job", "--ttl", "1h", "-c", "python3 comet.py & sleep 1000"]);
+    sandbox.wait_for_line("comet");
+    kill(keeper_of(&holder), Signal::SIGKILL).unwrap();
+    holder.wait().assert_refusal(125);
+    let worked = sandbox.read("worked").len();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(sandbox.read("worked").len(), worked);
+}
+
+/// The command's process stands by in the job, and is stopped with it.
+#[test]
+fn a_waiting_run_that_was_stopped_with_its_group_and_continued_alone_runs() {
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold("job", &[]);
+    let mut waiting = sandbox.program("setsid");
+    waiting.args(["--wait", env!("CARGO_BIN_EXE_db-mutex"), "run", "job", "--wait", "forever", "-c", "echo ran > ran"]);
+    let waiting = sandbox.spawn(waiting);
+    eventually("it waits", || waiting.has_open(&sandbox.database()).then_some(()));
+    kill(Pid::from_raw(-waiting.pid().as_raw()), Signal::SIGSTOP).unwrap();
+    kill(waiting.pid(), Signal::SIGCONT).unwrap();
+    holder.signal(Signal::SIGTERM);
+    assert_eq!(waiting.wait().code(), Some(0));
+    assert_eq!(sandbox.read("ran"), "ran\n");
+}
+
+/// It dumps a core by default, which takes the kernel a while, in which another thread could take the signal.
+#[test]
+fn a_quit_is_a_death_by_that_signal_each_time() {
+    let sandbox = Sandbox::new();
+    for _ in 0..30 {
+        sandbox.run(["run", "job", "-c", "ulimit -c 0; kill -QUIT $$"]).assert_silent_death(Signal::SIGQUIT);
+    }
+}
