@@ -52,6 +52,12 @@ pub enum Invalid {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// The global mutex of the feature `macros`.
+    #[error("the global mutex {reason}")]
+    GlobalMutex {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The name of a table.
     #[error("invalid table name {name:?}: {reason}")]
     Table {
