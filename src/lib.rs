@@ -213,6 +213,7 @@
 //! | `postgres` | `postgres::PostgresStore`, with TLS |
 //! | `tls-ring` | TLS through rustls with the cryptography of ring; part of `mysql` and `postgres` |
 //! | `tls-aws-lc-rs` | the same with aws-lc, which is then used in place of ring |
+//! | `macros` | [`#[db_mutex]`](macro@db_mutex) runs a function under a lock; [`global`](mod@global) has a mutex for it |
 //! | `metrics` | the metrics below |
 //! | `all-backends` | all backends |
 //!
@@ -248,7 +249,11 @@
 #![cfg_attr(feature = "sqlite-unbundled", doc = "[`verify_in`]: sqlite::SqliteStore::verify_in")]
 #![cfg_attr(not(feature = "sqlite-unbundled"), doc = "[`verify_in`]: #features")]
 
+#[cfg(feature = "macros")]
+mod attribute;
 mod connect;
+#[cfg(feature = "macros")]
+pub mod global;
 
 /// The README's example compiles.
 #[cfg(all(doctest, feature = "sqlite-unbundled"))]
@@ -257,7 +262,16 @@ struct Readme;
 
 pub use connect::{Connector, connect};
 pub use db_mutex_core::*;
+#[cfg(feature = "macros")]
+pub use db_mutex_macros::db_mutex;
 pub use db_mutex_sql_support::ServerAddress;
+
+/// For the code that `#[db_mutex]` generates.
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::attribute::*;
+}
 
 /// The MySQL and MariaDB backend.
 #[cfg(feature = "mysql")]

@@ -17,6 +17,7 @@ const CRATES: &[(&str, &str)] = &[
     ("db-mutex-mysql", "backend-mysql/src"),
     ("db-mutex-postgres", "backend-postgres/src"),
     ("db-mutex-conformance", "conformance-tests/src"),
+    ("db-mutex-macros", "macros/src"),
 ];
 
 #[test]

@@ -1,0 +1,48 @@
+//! The attribute of [db-mutex](https://docs.rs/db-mutex); use it through the feature `macros` of that crate.
+
+mod arguments;
+mod checks;
+mod duration;
+mod errors;
+mod expand;
+mod function;
+mod id;
+mod rules;
+mod suggest;
+mod value;
+mod words;
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::arguments::Arguments;
+use crate::errors::Errors;
+use crate::function::Function;
+
+/// Runs a function under a lock.
+#[proc_macro_attribute]
+pub fn db_mutex(arguments: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let item = TokenStream::from(item);
+    let expanded = expand(arguments.into(), item.clone()).unwrap_or_else(|errors| {
+        // Beside the errors the function stays as it is, so that callers and editors still find it.
+        let errors = errors.to_compile_error();
+        quote!(#item #errors)
+    });
+    expanded.into()
+}
+
+fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
+    let mut errors = Errors::default();
+    let mut arguments = Arguments::parse(arguments, &mut errors);
+    let function = errors.take(Function::parse(item));
+    checks::options(&arguments, &mut errors);
+    if let Some(function) = &function {
+        checks::function(&arguments, function, &mut errors);
+    }
+    errors.finish()?;
+    // Where one of them is missing, there was an error.
+    match (arguments.id.take(), function) {
+        (Some(id), Some(function)) => Ok(expand::function(&arguments, &id, function)),
+        _ => Ok(TokenStream::new()),
+    }
+}

@@ -1,0 +1,1 @@
+//! The attribute in a crate that has renamed db-mutex.
