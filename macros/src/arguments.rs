@@ -35,7 +35,7 @@ impl Arguments {
         let all = |input: ParseStream<'_>| {
             let mut is_first = true;
             while !input.is_empty() || is_first {
-                let parsed = if is_first { arguments.first(input, errors) } else { arguments.option(input) };
+                let parsed = if is_first { arguments.first(input, errors) } else { arguments.option(input, errors) };
                 let parsed = parsed.and_then(|()| comma(input));
                 if errors.take(parsed).is_none() {
                     skip_to_comma(input);
@@ -90,12 +90,17 @@ impl Arguments {
         if !words::means_id(&word.to_string()) {
             errors.at(word.span(), missing);
         }
-        self.option(input)
+        self.option(input, errors)
     }
 
-    fn option(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
-        if input.peek(LitStr) && self.id.is_some() {
-            return Err(input.error("the lock id is given already"));
+    fn option(&mut self, input: ParseStream<'_>, errors: &mut Errors) -> syn::Result<()> {
+        if input.peek(LitStr) {
+            if self.id.is_some() {
+                return Err(input.error("the lock id is given already"));
+            }
+            // That it is not the first was said.
+            self.id = Some(Template::parse(&input.parse()?, errors));
+            return Ok(());
         }
         let word = input.call(Ident::parse_any).map_err(|error| Error::new(error.span(), words::expected()))?;
         let name = word.to_string();

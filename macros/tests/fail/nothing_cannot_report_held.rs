@@ -1,0 +1,6 @@
+use db_mutex::{db_mutex};
+
+#[db_mutex("job")]
+async fn job() {}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use db_mutex::{Error, db_mutex};
+
+#[db_mutex("job-{id.pow(2)}")]
+async fn job(id: u32) -> Result<(), Error> {
+    Ok(())
+}
+
+fn main() {}
