@@ -23,30 +23,41 @@ pub fn global_lock(lock_id: impl AsRef<str>) -> Result<Lock, Error> {
     Ok(crate::global::get()?.lock(lock_id))
 }
 
+/// How a function returns that its body was not run, or not under the lock to its end.
+#[derive(Debug)]
+pub struct Outcome<T> {
+    skipped: Option<fn() -> T>,
+    failed: fn(RunError<T>) -> T,
+}
+
+/// Returns the outcome of a function with `on_held = "error"`.
+pub fn or_error<T: Fallible>() -> Outcome<T> {
+    Outcome { skipped: None, failed: T::failed }
+}
+
+/// Returns the outcome of a function with `on_held = "skip"`.
+pub fn or_skip<T: Skippable>() -> Outcome<T> {
+    Outcome { skipped: Some(T::skipped), failed: T::failed }
+}
+
+impl<T> Outcome<T> {
+    /// Runs the body of a function.
+    pub async fn run(self, lock: Result<Lock, Error>, body: impl AsyncFnOnce(&Guard) -> T) -> T {
+        let lock = match lock {
+            Ok(lock) => lock,
+            Err(error) => return (self.failed)(RunError::Acquire(error)),
+        };
+        let outcome = match self.skipped {
+            Some(skipped) => lock.run_or_skip(body).await.map(|output| output.unwrap_or_else(skipped)),
+            None => lock.run(body).await,
+        };
+        outcome.unwrap_or_else(self.failed)
+    }
+}
+
 /// Returns nothing, but a type.
 pub fn none<T>() -> Option<T> {
     None
-}
-
-/// Runs the body of a function with `on_held = "error"`.
-pub async fn run<T: Fallible>(lock: Result<Lock, Error>, body: impl AsyncFnOnce(&Guard) -> T) -> T {
-    let outcome = match lock {
-        Ok(lock) => lock.run(body).await,
-        Err(error) => Err(RunError::Acquire(error)),
-    };
-    outcome.unwrap_or_else(T::failed)
-}
-
-/// Runs the body of a function with `on_held = "skip"`.
-pub async fn run_or_skip<T: Skippable>(lock: Result<Lock, Error>, body: impl AsyncFnOnce(&Guard) -> T) -> T {
-    let outcome = match lock {
-        Ok(lock) => lock.run_or_skip(body).await,
-        Err(error) => Err(RunError::Acquire(error)),
-    };
-    match outcome {
-        Ok(output) => output.unwrap_or_else(T::skipped),
-        Err(error) => T::failed(error),
-    }
 }
 
 /// What a function with `on_held = "error"` returns.

@@ -83,8 +83,10 @@ impl Arguments {
         let ends = ahead.is_empty() || ahead.peek(Token![,]);
         let is_known = OPTIONS.contains(&word.to_string().as_str());
         if !(ahead.peek(Token![=]) || ends && is_known) {
-            let advice = format!("the lock id is a string; a constant or an argument goes in braces: `\"{{{word}}}\"`");
-            return Err(input.error(advice));
+            let name = if ends { word.to_string() } else { "id".into() };
+            return Err(input.error(format!(
+                "the lock id is a string; a constant, an argument or a field goes in braces: `\"{{{name}}}\"`"
+            )));
         }
         // Which name it should not have is said with the other options.
         if !words::means_id(&word.to_string()) {
@@ -115,24 +117,21 @@ impl Arguments {
             match name.as_str() {
                 "keep_alive" => self.keep_alive = Some(Given { value: true, span: word.span() }),
                 "guard" => self.guard = Some(word),
-                _ => {
-                    let example = words::example(&name);
-                    return Err(Error::new(word.span(), format!("`{name}` needs a value: `{name} = {example}`")));
-                }
+                _ => return Err(value::missing(&word)),
             }
             return Ok(());
         }
         match name.as_str() {
-            "store" => self.store = Some(value::expression(&name, input)?),
-            "ttl" => self.ttl = Some(value::limit(&name, input, Some("none"))?),
-            "wait" => self.wait = Some(value::limit(&name, input, Some("forever"))?),
-            "keep_alive" => self.keep_alive = Some(value::flag(&name, input)?),
-            "hold_at_least" => self.hold_at_least = Some(value::limit(&name, input, None)?),
-            "hold_at_most" => self.hold_at_most = Some(value::limit(&name, input, None)?),
-            "on_held" => self.on_held = Some(value::choice(&name, input, &OnHeld::WORDS)?),
-            "on_lost" => self.on_lost = Some(value::choice(&name, input, &OnLost::WORDS)?),
-            "guard" => self.guard = Some(value::variable(&name, input)?),
-            _ => self.krate = Some(value::path(&name, input)?),
+            "store" => self.store = Some(value::expression(&word, input)?),
+            "ttl" => self.ttl = Some(value::limit(&word, input, Some("none"))?),
+            "wait" => self.wait = Some(value::limit(&word, input, Some("forever"))?),
+            "keep_alive" => self.keep_alive = Some(value::flag(&word, input)?),
+            "hold_at_least" => self.hold_at_least = Some(value::limit(&word, input, None)?),
+            "hold_at_most" => self.hold_at_most = Some(value::limit(&word, input, None)?),
+            "on_held" => self.on_held = Some(value::choice(&word, input, &OnHeld::WORDS)?),
+            "on_lost" => self.on_lost = Some(value::choice(&word, input, &OnLost::WORDS)?),
+            "guard" => self.guard = Some(value::variable(&word, input)?),
+            _ => self.krate = Some(value::path(&word, input)?),
         }
         Ok(())
     }

@@ -43,8 +43,8 @@ fn under_lock(arguments: &Arguments, id: &Template, body: &Group, output: Option
     let guard = arguments.guard.as_ref().map_or(quote!(_), ToTokens::to_token_stream);
     let mut output = output.unwrap_or_else(|| syn::parse_quote!(()));
     infer_opaque(&mut output);
-    let (site, at_output) = (Span::mixed_site(), Span::mixed_site().located_at(output.span()));
-    let run = Ident::new(if arguments.skips() { "run_or_skip" } else { "run" }, at_output);
+    let site = Span::mixed_site();
+    let or_what = Ident::new(if arguments.skips() { "or_skip" } else { "or_error" }, site);
     // The types of async closures are not annotated: what the body returns would not be coerced to them. It is to the type
     // of an earlier `return`.
     let statements = body.stream();
@@ -58,7 +58,7 @@ fn under_lock(arguments: &Arguments, id: &Template, body: &Group, output: Option
     inside.set_span(site.located_at(body.span()));
     quote_spanned! {site=>
         let lock = #lock;
-        #private::#run(lock, async move |#guard: &#private::Guard| #inside).await
+        #private::#or_what::<#output>().run(lock, async move |#guard: &#private::Guard| #inside).await
     }
 }
 

@@ -24,9 +24,10 @@ use crate::function::Function;
 pub fn db_mutex(arguments: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let item = TokenStream::from(item);
     let expanded = expand(arguments.into(), item.clone()).unwrap_or_else(|errors| {
-        // Beside the errors the function stays as it is, so that callers and editors still find it.
+        // Beside the errors the function stays as it is, so that callers and editors still find it. What the attribute uses
+        // of it is not reported as unused.
         let errors = errors.to_compile_error();
-        quote!(#item #errors)
+        quote!(#[allow(unused)] #item #errors)
     });
     expanded.into()
 }

@@ -7,25 +7,25 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     rated.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
-/// How many characters have to be inserted, removed or replaced (Levenshtein). Case and underscores do not count.
+/// How many characters have to be inserted, removed, replaced or swapped with the next. Case and underscores do not count.
 fn distance(a: &str, b: &str) -> usize {
     let plain = |text: &str| text.chars().filter(|c| *c != '_' && *c != '-').flat_map(char::to_lowercase).collect();
     let (a, b): (Vec<char>, Vec<char>) = (plain(a), plain(b));
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.iter().enumerate() {
-        let mut diagonal = i;
-        let mut before = i + 1;
-        for (cell, right) in row.iter_mut().skip(1).zip(&b) {
-            let replaced = diagonal + usize::from(left != right);
-            diagonal = *cell;
-            before = replaced.min(before + 1).min(*cell + 1);
-            *cell = before;
+    // The distances between the first i characters of `a` and the first j of `b`.
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
         }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
+        rows.push(row);
     }
-    row.last().copied().unwrap_or(0)
+    rows[a.len()][b.len()]
 }
 
 /// Words as a list: `` `a`, `b` or `c` ``.
@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn distances() {
         for (a, b, expected) in
-            [("ttl", "ttl", 0), ("tll", "ttl", 1), ("wiat", "wait", 2), ("", "abc", 3), ("abc", "", 3)]
+            [("ttl", "ttl", 0), ("tll", "ttl", 1), ("wiat", "wait", 1), ("", "abc", 3), ("abc", "", 3)]
         {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }

@@ -46,16 +46,21 @@ impl OnLost {
 }
 
 /// An expression of the user's.
-pub(crate) fn expression(option: &str, input: ParseStream<'_>) -> syn::Result<Expr> {
+pub(crate) fn expression(option: &Ident, input: ParseStream<'_>) -> syn::Result<Expr> {
     if input.is_empty() || input.peek(Token![,]) {
-        let message = format!("`{option}` needs a value: `{option} = {}`", example(option));
-        return Err(Error::new(input.span(), message));
+        return Err(missing(option));
     }
-    input.parse()
+    input
+        .parse()
+        .map_err(|error| Error::new(error.span(), format!("the value of `{option}` is not an expression: {error}")))
+}
+
+pub(crate) fn missing(option: &Ident) -> Error {
+    Error::new(option.span(), format!("`{option}` needs a value: `{option} = {}`", example(option)))
 }
 
 /// A duration in quotes, or the word `endless`, if the option knows one.
-pub(crate) fn limit(option: &str, input: ParseStream<'_>, endless: Option<&str>) -> syn::Result<Given<Limit>> {
+pub(crate) fn limit(option: &Ident, input: ParseStream<'_>, endless: Option<&str>) -> syn::Result<Given<Limit>> {
     let value = expression(option, input)?;
     let span = value.span();
     let refuse = |message: String| Err(Error::new(span, message));
@@ -68,7 +73,7 @@ pub(crate) fn limit(option: &str, input: ParseStream<'_>, endless: Option<&str>)
         Expr::Lit(_) => return refuse(format!("`{option}` is a duration in quotes, such as {}", example(option))),
         _ => {
             let example = example(option);
-            let advice = "it is checked when this is compiled; for one that is known later, use `DbMutex::lock`";
+            let advice = "one that is not known when this is compiled needs `DbMutex::lock`";
             return refuse(format!("`{option}` is a duration in quotes, such as {example}; {advice}"));
         }
     };
@@ -97,7 +102,7 @@ pub(crate) fn limit(option: &str, input: ParseStream<'_>, endless: Option<&str>)
 }
 
 /// `true` or `false`.
-pub(crate) fn flag(option: &str, input: ParseStream<'_>) -> syn::Result<Given<bool>> {
+pub(crate) fn flag(option: &Ident, input: ParseStream<'_>) -> syn::Result<Given<bool>> {
     let value = expression(option, input)?;
     match &value {
         Expr::Lit(ExprLit { lit: Lit::Bool(flag), .. }) => Ok(Given { value: flag.value, span: value.span() }),
@@ -106,7 +111,7 @@ pub(crate) fn flag(option: &str, input: ParseStream<'_>) -> syn::Result<Given<bo
 }
 
 /// One of two words, in quotes.
-pub(crate) fn choice<T: Copy>(option: &str, input: ParseStream<'_>, words: &[(&str, T); 2]) -> syn::Result<Given<T>> {
+pub(crate) fn choice<T: Copy>(option: &Ident, input: ParseStream<'_>, words: &[(&str, T); 2]) -> syn::Result<Given<T>> {
     let value = expression(option, input)?;
     let span = value.span();
     let [(first, _), (second, _)] = words;
@@ -123,7 +128,7 @@ pub(crate) fn choice<T: Copy>(option: &str, input: ParseStream<'_>, words: &[(&s
 }
 
 /// The name of a variable.
-pub(crate) fn variable(option: &str, input: ParseStream<'_>) -> syn::Result<Ident> {
+pub(crate) fn variable(option: &Ident, input: ParseStream<'_>) -> syn::Result<Ident> {
     let value = expression(option, input)?;
     let name = match &value {
         Expr::Path(path) if path.attrs.is_empty() => path.path.get_ident(),
@@ -139,7 +144,7 @@ pub(crate) fn variable(option: &str, input: ParseStream<'_>) -> syn::Result<Iden
 }
 
 /// A path of the crate `db-mutex`.
-pub(crate) fn path(option: &str, input: ParseStream<'_>) -> syn::Result<Path> {
+pub(crate) fn path(option: &Ident, input: ParseStream<'_>) -> syn::Result<Path> {
     let refuse =
         |span| Error::new(span, format!("`{option}` is a path, without quotes: `{option} = {}`", example(option)));
     let ahead = input.fork();

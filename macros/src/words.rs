@@ -1,5 +1,7 @@
 //! The names of the options, and what unknown ones are probably meant to be.
 
+use syn::Ident;
+
 use crate::suggest::{list, nearest};
 
 /// The options, as messages list them.
@@ -7,8 +9,8 @@ pub(crate) const OPTIONS: &[&str] =
     &["store", "ttl", "wait", "keep_alive", "hold_at_least", "hold_at_most", "on_held", "on_lost", "guard", "crate"];
 
 /// A value for an option.
-pub(crate) fn example(option: &str) -> &'static str {
-    match option {
+pub(crate) fn example(option: &Ident) -> &'static str {
+    match option.to_string().as_str() {
         "store" => "self.mutex",
         "ttl" => "\"30m\"",
         "wait" => "\"10s\"",
