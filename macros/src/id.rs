@@ -96,8 +96,8 @@ fn placeholder(inside: &str, span: Span) -> Result<(Expr, String), String> {
     if value.chars().all(|c| c.is_ascii_digit()) {
         return Err(format!("`{{{value}}}` is a number; {ALLOWED}"));
     }
-    // In the scope of the function, but not a part of its text: rustc would suggest to replace the whole id.
-    let parsed = LitStr::new(value, Span::call_site().located_at(span)).parse::<Expr>();
+    // Names mean what they do where the id is written, also if that is given to a macro which writes the function.
+    let parsed = LitStr::new(value, span).parse::<Expr>();
     let Some(expression) = parsed.ok().filter(is_place) else {
         return Err(format!("`{{{inside}}}` is not a placeholder; {ALLOWED}"));
     };

@@ -1,4 +1,15 @@
 //! The attribute of [db-mutex](https://docs.rs/db-mutex); use it through the feature `macros` of that crate.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `arguments`, `words`, `value`, `duration`, `id` | what the attribute says, from the list to its values |
+//! | `function` | the function under it, and where its body is |
+//! | `checks` | contradictions between options, and with the function |
+//! | `expand` | the function that takes its place |
+//! | `rules` | what `db-mutex-core` allows |
+//! | `errors`, `suggest` | all mistakes at once, and what was probably meant |
+//!
+//! What the generated code calls is in `src/attribute.rs` of the crate `db-mutex`.
 
 mod arguments;
 mod checks;
@@ -19,7 +30,7 @@ use crate::arguments::Arguments;
 use crate::errors::Errors;
 use crate::function::Function;
 
-/// Runs a function under a lock.
+#[doc = include_str!("db_mutex.md")]
 #[proc_macro_attribute]
 pub fn db_mutex(arguments: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let item = TokenStream::from(item);

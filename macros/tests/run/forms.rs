@@ -205,6 +205,21 @@ impl Plain for App {
     }
 }
 
+trait Provided {
+    fn mutex(&self) -> &DbMutex;
+
+    #[db_mutex("provided", store = self.mutex())]
+    async fn provided(&self) -> Result<u8, Error> {
+        Ok(4)
+    }
+}
+
+impl Provided for DbMutex {
+    fn mutex(&self) -> &DbMutex {
+        self
+    }
+}
+
 impl App {
     #[db_mutex("boxed-{id}", store = self.mutex)]
     fn boxed(&self, id: u32) -> Pin<Box<dyn Future<Output = Result<u32, Error>> + Send + '_>> {
@@ -224,6 +239,7 @@ async fn functions_that_return_futures() {
     let app = app();
     assert_eq!(send(app.plain()).await.unwrap(), 1);
     assert_eq!(send(app.boxed(2)).await.unwrap(), 4);
+    assert_eq!(app.mutex.provided().await.unwrap(), 4);
     send(app.opaque()).await;
     assert_eq!(*app.log.lock().unwrap(), ["opaque"]);
 }
@@ -289,11 +305,32 @@ async fn hygiene(db_mutex: &DbMutex, lock: u8, Guard: u8, run: u8) -> Result<u8,
     Ok(lock + Guard + run)
 }
 
-mod core {}
-mod std_ {}
+/// Writes functions, with names of its own and of its caller.
+macro_rules! functions {
+    ($name:ident, $id:literal, $argument:ident) => {
+        #[db_mutex($id, store = mutex)]
+        async fn $name(mutex: &DbMutex, $argument: u8) -> Result<bool, Error> {
+            let lock = "job-5";
+            Ok(is_held(mutex, lock).await)
+        }
+
+        mod inner {
+            use super::*;
+
+            #[db_mutex("inner-{number}", store = mutex)]
+            pub(super) async fn $name(mutex: &DbMutex, number: u8) -> Result<bool, Error> {
+                Ok(is_held(mutex, "inner-5").await)
+            }
+        }
+    };
+}
+
+functions!(written_by_a_macro, "job-{number}", number);
 
 #[tokio::test(start_paused = true)]
 async fn names_do_not_collide() {
     let (mutex, _clock) = testing::mutex();
     assert_eq!(hygiene(&mutex, 1, 2, 3).await.unwrap(), 6);
+    assert!(written_by_a_macro(&mutex, 5).await.unwrap());
+    assert!(inner::written_by_a_macro(&mutex, 5).await.unwrap());
 }

@@ -5,6 +5,7 @@ mod global;
 mod guard;
 mod held;
 mod ids;
+mod logs;
 mod lost;
 mod options;
 mod predecessor;
