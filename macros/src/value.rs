@@ -55,13 +55,22 @@ pub(crate) fn expression(option: &Ident, input: ParseStream<'_>) -> syn::Result<
         .map_err(|error| Error::new(error.span(), format!("the value of `{option}` is not an expression: {error}")))
 }
 
+/// An expression that is looked into. In macros, one that was given to them is in a group.
+fn literal(option: &Ident, input: ParseStream<'_>) -> syn::Result<Expr> {
+    let mut value = expression(option, input)?;
+    while let Expr::Group(group) = value {
+        value = *group.expr;
+    }
+    Ok(value)
+}
+
 pub(crate) fn missing(option: &Ident) -> Error {
     Error::new(option.span(), format!("`{option}` needs a value: `{option} = {}`", example(option)))
 }
 
 /// A duration in quotes, or the word `endless`, if the option knows one.
 pub(crate) fn limit(option: &Ident, input: ParseStream<'_>, endless: Option<&str>) -> syn::Result<Given<Limit>> {
-    let value = expression(option, input)?;
+    let value = literal(option, input)?;
     let span = value.span();
     let refuse = |message: String| Err(Error::new(span, message));
     let text = match &value {
@@ -103,7 +112,7 @@ pub(crate) fn limit(option: &Ident, input: ParseStream<'_>, endless: Option<&str
 
 /// `true` or `false`.
 pub(crate) fn flag(option: &Ident, input: ParseStream<'_>) -> syn::Result<Given<bool>> {
-    let value = expression(option, input)?;
+    let value = literal(option, input)?;
     match &value {
         Expr::Lit(ExprLit { lit: Lit::Bool(flag), .. }) => Ok(Given { value: flag.value, span: value.span() }),
         _ => Err(Error::new(value.span(), format!("`{option}` is `true` or `false`; alone, `{option}` is `true`"))),
@@ -112,7 +121,7 @@ pub(crate) fn flag(option: &Ident, input: ParseStream<'_>) -> syn::Result<Given<
 
 /// One of two words, in quotes.
 pub(crate) fn choice<T: Copy>(option: &Ident, input: ParseStream<'_>, words: &[(&str, T); 2]) -> syn::Result<Given<T>> {
-    let value = expression(option, input)?;
+    let value = literal(option, input)?;
     let span = value.span();
     let [(first, _), (second, _)] = words;
     let allowed = format!("`{option}` is \"{first}\" or \"{second}\"");
@@ -129,7 +138,7 @@ pub(crate) fn choice<T: Copy>(option: &Ident, input: ParseStream<'_>, words: &[(
 
 /// The name of a variable.
 pub(crate) fn variable(option: &Ident, input: ParseStream<'_>) -> syn::Result<Ident> {
-    let value = expression(option, input)?;
+    let value = literal(option, input)?;
     let name = match &value {
         Expr::Path(path) if path.attrs.is_empty() => path.path.get_ident(),
         _ => None,
@@ -152,6 +161,6 @@ pub(crate) fn path(option: &Ident, input: ParseStream<'_>) -> syn::Result<Path> 
         input.call(Path::parse_mod_style)?;
         return Ok(path);
     }
-    let value = expression(option, input)?;
+    let value = literal(option, input)?;
     Err(refuse(value.span()))
 }

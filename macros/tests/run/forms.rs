@@ -307,9 +307,9 @@ async fn hygiene(db_mutex: &DbMutex, lock: u8, Guard: u8, run: u8) -> Result<u8,
 
 /// Writes functions, with names of its own and of its caller.
 macro_rules! functions {
-    ($name:ident, $id:literal, $argument:ident) => {
-        #[db_mutex($id, store = mutex)]
-        async fn $name(mutex: &DbMutex, $argument: u8) -> Result<bool, Error> {
+    ($name:ident, $id:literal, $argument:ident, $ttl:expr, $returned:ty) => {
+        #[db_mutex($id, store = mutex, ttl = $ttl)]
+        async fn $name(mutex: &DbMutex, $argument: u8) -> $returned {
             let lock = "job-5";
             Ok(is_held(mutex, lock).await)
         }
@@ -325,7 +325,7 @@ macro_rules! functions {
     };
 }
 
-functions!(written_by_a_macro, "job-{number}", number);
+functions!(written_by_a_macro, "job-{number}", number, "30s", Result<bool, Error>);
 
 #[tokio::test(start_paused = true)]
 async fn names_do_not_collide() {
