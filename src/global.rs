@@ -1,6 +1,7 @@
 //! The mutex of a program that needs only one: [`#[db_mutex]`](crate::db_mutex) uses it where it is given no other.
 //!
-//! It is set once, when the program starts. It is never dropped: call [`DbMutex::shutdown`] before the process exits.
+//! It is set once, when the program starts. It is never dropped: call [`DbMutex::shutdown`] before the process exits. A
+//! process has one; where each test has a mutex of its own, give the functions theirs with `store`.
 //!
 //! ```
 //! use db_mutex::{DbMutex, db_mutex, global, testing::MemoryStore};

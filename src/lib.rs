@@ -54,6 +54,32 @@
 //! # }
 //! ```
 //!
+//! # A function under a lock
+//!
+//! With the feature `macros`, [`#[db_mutex]`][attribute] does the same for a whole function. Ids are made of its arguments, and
+//! options are checked when it is compiled.
+//!
+//! ```
+//! # #[cfg(feature = "macros")]
+//! # mod example {
+//! use db_mutex::{DbMutex, Error, db_mutex};
+//!
+//! #[db_mutex("import-{shop}", store = mutex, ttl = "30s", keep_alive, on_held = "skip")]
+//! async fn import(mutex: &DbMutex, shop: &str) -> Result<Option<u32>, Error> {
+//!     Ok(Some(42))
+//! }
+//! #
+//! # #[tokio::main(flavor = "current_thread")]
+//! # pub async fn main() -> Result<(), Error> {
+//! # let mutex = DbMutex::new(db_mutex::testing::MemoryStore::new())?;
+//! # assert_eq!(import(&mutex, "north").await?, Some(42));
+//! # Ok(())
+//! # }
+//! # }
+//! # #[cfg(feature = "macros")]
+//! # example::main().unwrap();
+//! ```
+//!
 //! # A leader, until the lock is lost
 //!
 //! A short lease that is renewed: if this process dies, another leads some ten seconds later. If the lease cannot be kept,
@@ -213,7 +239,7 @@
 //! | `postgres` | `postgres::PostgresStore`, with TLS |
 //! | `tls-ring` | TLS through rustls with the cryptography of ring; part of `mysql` and `postgres` |
 //! | `tls-aws-lc-rs` | the same with aws-lc, which is then used in place of ring |
-//! | `macros` | [`#[db_mutex]`](macro@db_mutex) runs a function under a lock; [`global`](mod@global) has a mutex for it |
+//! | `macros` | [`#[db_mutex]`][attribute], and `global`: a mutex that is set once |
 //! | `metrics` | the metrics below |
 //! | `all-backends` | all backends |
 //!
@@ -245,9 +271,11 @@
 //! To support another database, implement [`LockStore`](store::LockStore) and verify it with the crate
 //! `db-mutex-conformance`.
 //!
-// The link leads somewhere without the backend, too.
+// The links lead somewhere without the features, too.
 #![cfg_attr(feature = "sqlite-unbundled", doc = "[`verify_in`]: sqlite::SqliteStore::verify_in")]
 #![cfg_attr(not(feature = "sqlite-unbundled"), doc = "[`verify_in`]: #features")]
+#![cfg_attr(feature = "macros", doc = "[attribute]: macro@db_mutex")]
+#![cfg_attr(not(feature = "macros"), doc = "[attribute]: #features")]
 
 #[cfg(feature = "macros")]
 mod attribute;

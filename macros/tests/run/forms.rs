@@ -285,6 +285,12 @@ async fn awaited_store(mutex: &DbMutex) -> Result<u8, Error> {
     Ok(value)
 }
 
+#[db_mutex("guarded", store = *shared.lock().expect("no test panics"))]
+async fn guarded_store(shared: &Mutex<DbMutex>) -> Result<u8, Error> {
+    tokio::task::yield_now().await;
+    Ok(3)
+}
+
 #[db_mutex("not-send-{id}", store = cell.borrow())]
 async fn unsend_store(cell: std::rc::Rc<std::cell::RefCell<DbMutex>>, id: std::rc::Rc<u8>) -> Result<u8, Error> {
     Ok(*id)
@@ -294,6 +300,7 @@ async fn unsend_store(cell: std::rc::Rc<std::cell::RefCell<DbMutex>>, id: std::r
 async fn stores_are_expressions() {
     let (mutex, _clock) = testing::mutex();
     assert_eq!(send(awaited_store(&mutex)).await.unwrap(), 2);
+    assert_eq!(send(guarded_store(&Mutex::new(mutex.clone()))).await.unwrap(), 3);
     let cell = std::rc::Rc::new(mutex.into());
     assert_eq!(unsend_store(cell, 9.into()).await.unwrap(), 9);
 }
