@@ -40,12 +40,15 @@ pub(crate) fn options(arguments: &Arguments, errors: &mut Errors) {
     if let Some(Given { value: true, span }) = keep_alive
         && is_endless(ttl)
     {
-        errors.at(*span, "a lease with `ttl = \"none\"` is not renewed, for it does not end; leave one of them out");
+        errors.at(
+            *span,
+            "a lease with `ttl = \"none\"` never ends, so there is nothing to renew; leave out one of the two",
+        );
     }
     if let Some(Given { value: OnHeld::Skip, span }) = on_held
         && is_endless(wait)
     {
-        errors.at(*span, "with `wait = \"forever\"` nothing is ever skipped; leave one of them out");
+        errors.at(*span, "with `wait = \"forever\"` nothing is ever skipped; leave out one of the two");
     }
 }
 

@@ -121,7 +121,7 @@ fn length(duration: Duration, private: &TokenStream) -> TokenStream {
     quote_spanned!(Span::mixed_site()=> #private::Duration::new(#seconds, #nanos))
 }
 
-/// `impl Trait` as `_`, for a closure cannot return it by name.
+/// Replaces `impl Trait` by `_`: it is not allowed in the body of a function.
 fn infer_opaque(output: &mut Type) {
     match output {
         Type::ImplTrait(opaque) => {

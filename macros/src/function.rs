@@ -28,8 +28,8 @@ pub(crate) enum Body {
     Future { before: Vec<Stmt>, future: Box<ExprAsync>, pin: Option<ExprPath> },
 }
 
-const PLAIN: &str = "`#[db_mutex]` needs an `async fn`; blocking functions are not supported yet. If it is made one by \
-                     another attribute, such as `#[tokio::main]`, put this one above that";
+const PLAIN: &str = "`#[db_mutex]` needs an `async fn`; blocking functions are not supported yet. If another attribute makes \
+                     it one, such as `#[tokio::main]`, put this one above it";
 
 impl Function {
     /// Parses the item under the attribute.
@@ -48,7 +48,8 @@ impl Function {
         if let ReturnType::Type(_, output) = &signature.output
             && matches!(**output, Type::Never(_))
         {
-            let message = "a function under a lock returns, for the lock may be held or lost; make it `Result<_, E>`";
+            let message =
+                "a function that never returns cannot report that the lock is held or lost; return `Result<_, E>`";
             return Err(Error::new_spanned(output, message));
         }
         let (inner, body, output) = if signature.asyncness.is_some() {
@@ -83,7 +84,7 @@ fn parts(input: ParseStream<'_>) -> syn::Result<(Vec<Attribute>, Visibility, Sig
     Ok((attributes, visibility, signature, body))
 }
 
-/// Takes `#![…]` from the beginning of a body, for they are allowed only there.
+/// Takes `#![…]` from the beginning of a body: they are allowed only there.
 fn without_inner(body: &Group) -> syn::Result<(Vec<Attribute>, Group)> {
     let split = |input: ParseStream<'_>| Ok((Attribute::parse_inner(input)?, input.parse::<TokenStream>()?));
     let (inner, rest) = split.parse2(body.stream())?;

@@ -1,5 +1,7 @@
 //! The options of the lease.
 
+use std::time::Duration;
+
 use db_mutex::admin::LockState;
 use db_mutex::testing::ManualClock;
 use db_mutex::{DbMutex, Error, db_mutex, testing};
@@ -40,10 +42,11 @@ async fn keep_alive_false_overrides_the_mutex() {
 async fn hold_at_most_ends_renewals() {
     #[db_mutex("job", store = mutex, ttl = "10s", keep_alive, hold_at_most = "15s", on_lost = "drop")]
     async fn job(mutex: &DbMutex, clock: &ManualClock) -> Result<(), Error> {
-        loop {
+        for _ in 0..60 {
             clock.advance(secs(1));
             tokio::time::sleep(secs(1)).await;
         }
+        Ok(())
     }
     let (mutex, clock) = testing::mutex();
     assert!(job(&mutex, &clock).await.unwrap_err().is_lost());
@@ -72,4 +75,15 @@ async fn what_is_known_only_later_is_checked_later() {
     }
     let (mutex, _clock) = testing::mutex();
     assert!(job(&mutex).await.unwrap_err().is_invalid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn durations_are_exact_to_the_millisecond() {
+    #[db_mutex("job", store = mutex, ttl = "2s500ms", guard)]
+    async fn job(mutex: &DbMutex) -> Result<db_mutex::admin::Lease, Error> {
+        Ok(guard.lease())
+    }
+    let (mutex, _clock) = testing::mutex();
+    let lease = job(&mutex).await.unwrap();
+    assert_eq!(lease.expires_at.since(lease.acquired_at), Duration::from_millis(2500));
 }
