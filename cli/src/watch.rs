@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use db_mutex::admin::{ListFilter, LockRow, LockState};
 use db_mutex::{DbMutex, Fence, LockId, WaitLimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, raise};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
@@ -22,9 +22,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// interrupted, or its reader is gone.
 pub(crate) async fn watch(mutex: &DbMutex, filter: &ListFilter, json: bool) -> Result<u8, Failure> {
     let failed = |error| Failure::new(FAILED, format!("cannot catch signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let screen = (!json && stdout().is_terminal()).then(Screen::enter).transpose()?;
+    let caught = |kind: Signal| signal(SignalKind::from_raw(kind as i32)).map_err(failed);
+    let (mut hangup, mut interrupt) = (caught(Signal::SIGHUP)?, caught(Signal::SIGINT)?);
+    let (mut quit, mut terminate) = (caught(Signal::SIGQUIT)?, caught(Signal::SIGTERM)?);
+    let mut stop = caught(Signal::SIGTSTP)?;
+    let is_screen = !json && stdout().is_terminal();
+    let mut screen = is_screen.then(Screen::enter).transpose()?;
     let mut shown = None;
     loop {
         let looked = async {
@@ -47,8 +50,16 @@ pub(crate) async fn watch(mutex: &DbMutex, filter: &ListFilter, json: bool) -> R
         };
         tokio::select! {
             result = looked => result?,
+            _ = hangup.recv() => return Ok(die_of(Signal::SIGHUP, screen)),
             _ = interrupt.recv() => return Ok(die_of(Signal::SIGINT, screen)),
+            _ = quit.recv() => return Ok(die_of(Signal::SIGQUIT, screen)),
             _ = terminate.recv() => return Ok(die_of(Signal::SIGTERM, screen)),
+            _ = stop.recv() => {
+                // The shell has its own screen meanwhile.
+                drop(screen.take());
+                let _ = raise(Signal::SIGSTOP);
+                screen = is_screen.then(Screen::enter).transpose()?;
+            }
         }
     }
 }

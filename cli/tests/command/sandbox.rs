@@ -53,9 +53,11 @@ impl Sandbox {
         self.path("state/db-mutex/locks.db")
     }
 
-    /// A program, with nothing of the tester's environment but PATH.
+    /// A program, with nothing of the tester's environment but PATH, and with every signal as it is by default: what is started
+    /// in the background, or under nohup(1), ignores some.
     pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
+        let mut command = Command::new("env");
+        command.arg("--default-signal").arg(program);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
         // The default file is in the tester's real home, whatever HOME says.
         command.env("HOME", self.folder.path()).env("DB_MUTEX_URL", format!("sqlite:{}", self.database().display()));

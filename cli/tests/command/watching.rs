@@ -3,6 +3,7 @@ use std::io::Write;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::pty::Shell;
 use crate::running::eventually;
 use crate::sandbox::Sandbox;
 
@@ -116,4 +117,24 @@ fn watch_redraws_a_terminal_and_restores_it() {
     let (enter, leave) = (screen.find("\u{1b}[?1049h").unwrap(), screen.rfind("\u{1b}[?1049l").unwrap());
     assert!(enter < leave && screen[leave..].find("NAME").is_none(), "{screen:?}");
     assert!(screen.contains("\u{1b}[?25h"), "the cursor is back: {screen:?}");
+}
+
+/// The other screen is left each time that the shell comes back, and entered again with `fg`.
+#[test]
+fn watch_leaves_the_screen_when_it_is_stopped_or_quit() {
+    let sandbox = Sandbox::new();
+    sandbox.run(["migrate"]).assert_silent_success();
+    let mut shell = Shell::start(&sandbox);
+    let count = |shell: &Shell, text: &str| shell.screen().matches(text).count();
+    let (enter, leave) = ("\u{1b}[?1049h", "\u{1b}[?1049l");
+    let number = shell.send("ulimit -c 0; $DB_MUTEX list --watch");
+    eventually("it watches", || (count(&shell, enter) == 1).then_some(()));
+    shell.keys("\x1a");
+    shell.code(number);
+    assert_eq!((count(&shell, enter), count(&shell, leave)), (1, 1));
+    let number = shell.send("fg");
+    eventually("it watches again", || (count(&shell, enter) == 2).then_some(()));
+    shell.keys("\x1c");
+    assert_eq!(shell.code(number), 128 + 3);
+    assert_eq!(count(&shell, leave), 2);
 }
