@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use db_mutex::{Guard, Ttl};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::args::RunArgs;
 use crate::exit::{Failure, USAGE};
 use crate::keeper::{BootTime, Deadline, Keeper, Order, Report, Status, Witness};
 use crate::print;
 use crate::signals::Signals;
-
-/// When a witness is started, which short commands need not pay for.
-const WITNESS_AFTER: Duration = Duration::from_millis(20);
 
 /// How long before the end of the lease a command is asked to end.
 #[derive(Debug, Clone, Copy)]
@@ -86,12 +83,15 @@ impl Watch<'_> {
     }
 
     /// Passes signals and deadlines on until the command has ended.
-    pub(crate) async fn attend(self, keeper: &mut Keeper, signals: &mut Signals, in_terminal: bool) -> Outcome {
+    pub(crate) async fn attend(
+        self,
+        keeper: &mut Keeper,
+        mut witness: Option<Witness>,
+        signals: &mut Signals,
+        in_terminal: bool,
+    ) -> Outcome {
         let mut told = self.deadline();
         let mut is_lost = false;
-        let (mut has_witness, mut witness) = (false, None);
-        let witness_is_due = sleep(WITNESS_AFTER);
-        tokio::pin!(witness_is_due);
         let mut look = interval(self.interval());
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let report = loop {
@@ -109,17 +109,12 @@ impl Watch<'_> {
                     let was_sent_to_all = in_terminal
                         && !signal.is_of_child()
                         && (signal.of_terminal
-                            || witness.as_mut().is_some_and(|witness: &mut Witness| witness.has_received(signal.number)));
+                            || witness.as_mut().is_some_and(|witness| witness.has_received(signal.number)));
                     if signal.is_of_child() {
                         keeper.reap();
                     } else if !was_sent_to_all {
                         keeper.tell(&Order::Signal(signal.number));
                     }
-                }
-                () = &mut witness_is_due, if in_terminal && !has_witness => {
-                    has_witness = true;
-                    // Without one, what is sent to the whole group reaches the command twice.
-                    witness = Witness::start().ok();
                 }
                 _ = self.guard.lost(), if !is_lost => {
                     is_lost = true;

@@ -13,7 +13,7 @@ use crate::attend::{Notice, Outcome, Watch};
 use crate::database::{Connected, Purpose, connect_within};
 use crate::exit::{FAILED, Failure, LOST, by_signal};
 use crate::held;
-use crate::keeper::{Keeper, Plan, Report, Status};
+use crate::keeper::{Keeper, Plan, Report, Status, Witness};
 use crate::place::Place;
 use crate::print;
 use crate::program::Program;
@@ -29,6 +29,7 @@ const FILES: u64 = 32;
 pub(crate) struct Preparation {
     blocked: Blocked,
     keeper: Keeper,
+    witness: Option<Witness>,
 }
 
 impl Preparation {
@@ -42,19 +43,26 @@ impl Preparation {
         }
         let blocked = Blocked::all().map_err(|error| failed("block signals", error))?;
         let keeper = Keeper::stand_by().map_err(|error| failed("start the command", error))?;
-        Ok(Self { blocked, keeper })
+        // Without one, what is sent to the whole group reaches the command twice.
+        let witness = is_at_terminal().then(Witness::start).and_then(Result::ok);
+        Ok(Self { blocked, keeper, witness })
     }
 }
 
 /// `db-mutex run`: takes the lock, runs the command, releases the lock once the command has ended.
 pub(crate) fn run(cli: &Cli, args: &RunArgs, prepared: Preparation) -> Result<u8, Failure> {
-    let Preparation { blocked, keeper } = prepared;
+    let Preparation { blocked, keeper, witness } = prepared;
     let program = Program::find(args)?;
     check_text(args)?;
     let mut signals =
         blocked.listen().map_err(|error| Failure::new(FAILED, format!("cannot receive signals: {error}")))?;
     let runtime = crate::runtime()?;
-    match runtime.block_on(locked(cli, args, Command { program, keeper, blocked: blocked.before }, &mut signals))? {
+    match runtime.block_on(locked(
+        cli,
+        args,
+        Command { program, keeper, witness, blocked: blocked.before },
+        &mut signals,
+    ))? {
         Status::Exited(code) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
         Status::Signaled(signal) => {
             die_of(signal);
@@ -67,12 +75,13 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs, prepared: Preparation) -> Result<u8
 struct Command {
     program: Program,
     keeper: Keeper,
+    witness: Option<Witness>,
     /// The signals that it begins with blocked.
     blocked: Vec<i32>,
 }
 
 async fn locked(cli: &Cli, args: &RunArgs, command: Command, signals: &mut Signals) -> Result<Status, Failure> {
-    let Command { program, mut keeper, blocked } = command;
+    let Command { program, mut keeper, mut witness, blocked } = command;
     let limit = args.wait.unwrap_or(WaitLimit::DontWait);
     let connected = tokio::select! {
         connected = connect_within(cli, Purpose::Lock, limit) => connected?,
@@ -136,7 +145,7 @@ async fn locked(cli: &Cli, args: &RunArgs, command: Command, signals: &mut Signa
     let terminal = Terminal::remember();
     let outcome = match ready {
         Ok(Some(Report::Ready)) => match keeper.start(plan, mark) {
-            Ok(()) => watch.attend(&mut keeper, signals, in_terminal).await,
+            Ok(()) => watch.attend(&mut keeper, witness.take(), signals, in_terminal).await,
             Err(error) => Outcome::NotStarted(error.to_string()),
         },
         Ok(Some(Report::NotStarted(why))) => Outcome::NotStarted(why),
