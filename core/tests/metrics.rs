@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use db_mutex_core::DbMutex;
-use db_mutex_core::testing::MemoryStore;
+use db_mutex_core::testing::{ManualClock, MemoryStore};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
 /// Name and labels of each metric, and its value; of a histogram, how many values it has.
@@ -18,8 +18,10 @@ fn measured(work: impl AsyncFnOnce(DbMutex)) -> BTreeMap<String, f64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     metrics::with_local_recorder(&recorder, || {
         runtime.block_on(async {
-            let store = Arc::new(MemoryStore::new());
-            work(DbMutex::builder(store).keep_alive(true).ttl(Duration::from_secs(10)).build().unwrap()).await;
+            // With a clock of the test's all runs in this thread, whose recorder it is.
+            let clock = ManualClock::new();
+            let builder = DbMutex::builder(Arc::new(MemoryStore::with_clock(clock.clone()))).clock(clock);
+            work(builder.keep_alive(true).ttl(Duration::from_secs(10)).build().unwrap()).await;
         });
     });
     let mut found = BTreeMap::new();
@@ -49,7 +51,7 @@ fn what_happens_to_locks_is_counted() {
     let value = |name: &str| found.get(name).copied();
     assert_eq!(value("db_mutex_acquire_total outcome=granted"), Some(2.0), "{found:?}");
     assert_eq!(value("db_mutex_acquire_total outcome=held"), Some(1.0), "{found:?}");
-    assert_eq!(value("db_mutex_lost_total reason=expired"), Some(1.0), "{found:?}");
+    assert_eq!(value("db_mutex_lost_total reason=released_by_force"), Some(1.0), "{found:?}");
     assert_eq!(value("db_mutex_wait_seconds"), Some(2.0), "{found:?}");
     assert_eq!(value("db_mutex_hold_seconds"), Some(2.0), "{found:?}");
     assert_eq!(value("db_mutex_held"), Some(0.0), "{found:?}");
