@@ -1,4 +1,4 @@
-//! While the command runs: its keeper is told of signals and of each new deadline.
+//! While the command runs: signals and each new deadline are sent to its keeper.
 
 use std::time::Duration;
 

@@ -192,7 +192,8 @@ pub(crate) fn kill_children() {
 pub(crate) const AGAIN: Duration = Duration::from_millis(10);
 
 /// Kills all descendants that belong, until none is left but those that may not be killed, for at most `limit`. If only `some`
-/// of the children belong, that is told by /proc, else by the kernel: without children there are no descendants.
+/// of the children belong, /proc decides whether any is left; otherwise the kernel does: without children there are no
+/// descendants.
 pub(crate) fn kill_all(belongs: impl Fn(&Process) -> bool, some: bool, limit: Duration) {
     let give_up = Instant::now() + limit;
     loop {

@@ -61,7 +61,7 @@ pub(crate) struct Plan {
     pub(crate) file: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, OsString)>,
-    /// Whether the command has a process group of its own; else it is in that of db-mutex.
+    /// Whether the command has its own process group; otherwise it is in that of db-mutex.
     pub(crate) own_group: bool,
     /// The numbers of the signals that the command begins with blocked.
     pub(crate) blocked: Vec<i32>,

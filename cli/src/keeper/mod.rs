@@ -68,7 +68,7 @@ pub(crate) fn main() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next()?.to_str()? {
         STARTER => Some(starter::main(arguments)),
-        // Whoever has started them sees that they are gone.
+        // The process that has started them notices that they are gone.
         KEEPER => Some(code_of(&process::main())),
         WITNESS => Some(code_of(&witness::main())),
         _ => None,

@@ -125,7 +125,7 @@ enum Ending {
 
 struct Keeper {
     command: i32,
-    /// Whether it has a process group of its own.
+    /// Whether it has its own process group.
     own_group: bool,
     /// The group in which it was started.
     group: i32,
@@ -227,7 +227,7 @@ impl Keeper {
         }
     }
 
-    /// Does what it is told, and returns whether that was to stop.
+    /// Executes the next order, and returns whether it was to stop.
     fn obey(&mut self, supervisor: &UnixStream) -> bool {
         match Order::receive(supervisor) {
             Ok(Some(Order::Deadline(deadline))) if self.ending == Ending::No => {
