@@ -86,7 +86,7 @@ impl Watch<'_> {
     pub(crate) async fn attend(
         self,
         keeper: &mut Keeper,
-        mut witness: Option<Witness>,
+        witness: Option<Witness>,
         signals: &mut Signals,
         in_terminal: bool,
     ) -> Outcome {
@@ -106,13 +106,9 @@ impl Watch<'_> {
                 }
                 report = keeper.report() => break report,
                 signal = signals.next() => {
-                    let was_sent_to_all = in_terminal
-                        && !signal.is_of_child()
-                        && (signal.of_terminal
-                            || witness.as_mut().is_some_and(|witness| witness.has_received(signal.number)));
                     if signal.is_of_child() {
                         keeper.reap();
-                    } else if !was_sent_to_all {
+                    } else if !(in_terminal && signal.to_group) {
                         keeper.tell(&Order::Signal(signal.number));
                     }
                 }

@@ -54,8 +54,9 @@ pub(crate) fn run(cli: &Cli, args: &RunArgs, prepared: Preparation) -> Result<u8
     let Preparation { blocked, keeper, witness } = prepared;
     let program = Program::find(args)?;
     check_text(args)?;
-    let mut signals =
-        blocked.listen().map_err(|error| Failure::new(FAILED, format!("cannot receive signals: {error}")))?;
+    let questions = witness.as_ref().and_then(|witness| witness.questions().ok());
+    let signals = blocked.listen(questions);
+    let mut signals = signals.map_err(|error| Failure::new(FAILED, format!("cannot receive signals: {error}")))?;
     let runtime = crate::runtime()?;
     match runtime.block_on(locked(
         cli,

@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix_libc_wrappers::process::SignalExt;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use crate::keeper::Questions;
+
 /// The signals that this process keeps for the kernel to act on as always: those of a fault of its own, those that stop a
 /// job and let it go on, and those by which the kernel limits it.
 const NOT_OURS: [Named; 14] = [
@@ -61,8 +63,9 @@ impl Blocked {
         Ok(Self { signals, ignored, before })
     }
 
-    /// Begins to read them, on a thread that lives as long as the process.
-    pub(crate) fn listen(&self) -> io::Result<Signals> {
+    /// Begins to read them, on a thread that lives as long as the process. `witness` tells which were sent to the whole
+    /// process group; without one, only those of the terminal are known to be.
+    pub(crate) fn listen(&self, mut witness: Option<Questions>) -> io::Result<Signals> {
         let source = SignalFd::with_flags(&self.signals, SfdFlags::SFD_CLOEXEC)?;
         let (tell, received) = unbounded_channel();
         let ignored = self.ignored;
@@ -70,7 +73,17 @@ impl Blocked {
             while let Ok(Some(read)) = source.read_signal() {
                 // One that is blocked arrives though it is ignored.
                 let is_ignored = ignored & 1u64.checked_shl(read.ssi_signo.saturating_sub(1)).unwrap_or(0) != 0;
-                if !is_ignored && tell.send(Received::of(&read)).is_err() {
+                if is_ignored {
+                    continue;
+                }
+                let mut received = Received::of(&read);
+                if let Some(witness) = &mut witness
+                    && !received.is_of_child()
+                    && !received.to_group
+                {
+                    received.to_group = witness.has_received(received.number);
+                }
+                if tell.send(received).is_err() {
                     return;
                 }
             }
@@ -84,14 +97,15 @@ impl Blocked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Received {
     pub(crate) number: i32,
-    /// A key of the terminal, or its end: sent to the whole foreground group, and not to this process alone.
-    pub(crate) of_terminal: bool,
+    /// Whether it was sent to the whole process group, and not to this process alone: as by a key of the terminal, or its
+    /// end.
+    pub(crate) to_group: bool,
 }
 
 impl Received {
     fn of(read: &siginfo) -> Self {
         let number = i32::try_from(read.ssi_signo).unwrap_or(0);
-        Self { number, of_terminal: read.ssi_code == FROM_KERNEL && is_of_terminal(number) }
+        Self { number, to_group: read.ssi_code == FROM_KERNEL && is_of_terminal(number) }
     }
 
     pub(crate) fn is_of_child(self) -> bool {

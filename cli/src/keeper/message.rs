@@ -42,6 +42,14 @@ impl BootTime {
     pub(crate) fn since_boot(self) -> Duration {
         Duration::from_nanos(self.0)
     }
+
+    pub(crate) fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(u64::from_be_bytes(bytes))
+    }
 }
 
 /// Until when the command may work.

@@ -47,7 +47,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 pub(crate) use message::{BootTime, Deadline, Order, Plan, Report, Status};
-pub(crate) use witness::Witness;
+pub(crate) use witness::{Questions, Witness};
 
 use crate::exit::FAILED;
 use descendants::Reaped;

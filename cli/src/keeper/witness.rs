@@ -16,13 +16,20 @@ use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::message::BootTime;
 use super::{WITNESS, socket, this_executable};
 
 /// How long the kernel may need to send a signal to all of a group.
 const SENDING: Duration = Duration::from_millis(5);
 
-/// How long the answer is waited for. A witness that is stopped gives none.
-const ANSWERING: Duration = Duration::from_millis(200);
+/// How long the answer is waited for: longer than a busy machine takes to give one. A witness that is stopped gives none.
+const ANSWERING: Duration = Duration::from_secs(2);
+
+/// How long it is waited for once there was none.
+const ANSWERING_AGAIN: Duration = Duration::from_millis(10);
+
+/// How long a witness that has nothing left to do is waited for.
+const ENDING: Duration = Duration::from_millis(200);
 
 /// How long a signal that was noted can be one that db-mutex has just received.
 const NOTED: Duration = Duration::from_secs(1);
@@ -30,11 +37,14 @@ const NOTED: Duration = Duration::from_secs(1);
 /// `si_code` of a signal that the kernel has sent, as for a key of the terminal.
 const FROM_KERNEL: i32 = 0x80;
 
+/// The bytes of a question.
+const QUESTION: usize = 10;
+
 /// Real-time signals are queued, others are pending or not.
 const FIRST_QUEUED: i32 = 32;
 
-/// The witness's own process: notes what it receives, and tells it when asked. A question is a signal and a number, which the
-/// answer has too.
+/// The witness's own process: notes what it receives, and tells it when asked. A question is a signal, a number, which the
+/// answer has too, and when db-mutex has read the signal.
 pub(super) fn main() -> io::Result<()> {
     // It stops and goes on with the job.
     let mut signals = SigSet::all();
@@ -44,7 +54,7 @@ pub(super) fn main() -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
     let mut socket = socket::standard_input()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    let mut noted = Vec::<(u8, Instant)>::new();
+    let mut noted = Vec::<(u8, BootTime)>::new();
     loop {
         let mut sources =
             [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
@@ -52,21 +62,23 @@ pub(super) fn main() -> io::Result<()> {
         let is_asked = sources[1].any().unwrap_or(true);
         while let Ok(Some(signal)) = signals.read_signal() {
             if signal.ssi_code != FROM_KERNEL {
-                noted.push((u8::try_from(signal.ssi_signo).unwrap_or(0), Instant::now()));
+                noted.push((u8::try_from(signal.ssi_signo).unwrap_or(0), BootTime::now()));
             }
         }
-        noted.retain(|(_, at)| at.elapsed() < NOTED);
+        noted.retain(|(_, at)| at.after(NOTED) > BootTime::now());
         if is_asked {
-            let mut question = [0; 2];
+            let mut question = [0; QUESTION];
             match socket.read_exact(&mut question) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                 read => read?,
             }
-            let at = noted.iter().position(|(signal, _)| *signal == question[0]);
-            at.map(|at| noted.remove(at));
-            // Those that are not queued may have become one on the other side.
-            noted.retain(|(signal, _)| *signal != question[0] || i32::from(*signal) >= FIRST_QUEUED);
-            socket.write_all(&[u8::from(at.is_some()), question[1]])?;
+            let [asked, number, read @ ..] = question;
+            let read = BootTime::from_bytes(read);
+            let first = noted.iter().position(|(signal, _)| *signal == asked);
+            first.map(|first| noted.remove(first));
+            // Of those that are not queued, the ones that came before it was read have become one on the other side.
+            noted.retain(|(signal, at)| *signal != asked || i32::from(*signal) >= FIRST_QUEUED || *at > read);
+            socket.write_all(&[u8::from(first.is_some()), number])?;
         }
     }
 }
@@ -76,7 +88,6 @@ pub(super) fn main() -> io::Result<()> {
 pub(crate) struct Witness {
     child: Child,
     socket: UnixStream,
-    asked: u8,
 }
 
 impl Witness {
@@ -87,26 +98,12 @@ impl Witness {
         command.arg(WITNESS).env_clear().current_dir("/").stdin(OwnedFd::from(theirs));
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         drop(command);
-        ours.set_read_timeout(Some(ANSWERING))?;
-        Ok(Self { child, socket: ours, asked: 0 })
+        Ok(Self { child, socket: ours })
     }
 
-    /// Whether the group has received a signal that this process has just received.
-    pub(crate) fn has_received(&mut self, signal: i32) -> bool {
-        std::thread::sleep(SENDING);
-        self.asked = self.asked.wrapping_add(1);
-        let mut asked = || -> io::Result<bool> {
-            self.socket.write_all(&[u8::try_from(signal).unwrap_or(0), self.asked])?;
-            loop {
-                let mut answer = [0; 2];
-                self.socket.read_exact(&mut answer)?;
-                // One that has stood still answers earlier questions first.
-                if answer[1] == self.asked {
-                    return Ok(answer[0] == 1);
-                }
-            }
-        };
-        asked().unwrap_or(false)
+    /// What is to be used by the thread that reads signals, for an answer takes its time.
+    pub(crate) fn questions(&self) -> io::Result<Questions> {
+        Ok(Questions { socket: self.socket.try_clone()?, asked: 0, wait: ANSWERING })
     }
 }
 
@@ -114,9 +111,48 @@ impl Drop for Witness {
     /// Reaps it. It is not killed by its number, which may be another's: whoever reaps all children may have reaped it.
     fn drop(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
-        let give_up = Instant::now() + ANSWERING;
+        let give_up = Instant::now() + ENDING;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < give_up {
             std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+/// Asks the witness. Once that is gone, it has received nothing.
+#[derive(Debug)]
+pub(crate) struct Questions {
+    socket: UnixStream,
+    asked: u8,
+    wait: Duration,
+}
+
+impl Questions {
+    /// Whether the group has received a signal that this process has just received.
+    ///
+    /// Exact for signals that come one at a time. The kernel makes one of two alike that come at once, and may have done so
+    /// in one process and not in the other; then one of them may reach the command twice, or not.
+    pub(crate) fn has_received(&mut self, signal: i32) -> bool {
+        let read = BootTime::now();
+        std::thread::sleep(SENDING);
+        let answer = self.ask(signal, read);
+        self.wait = if answer.is_ok() { ANSWERING } else { ANSWERING_AGAIN };
+        answer.unwrap_or(false)
+    }
+
+    fn ask(&mut self, signal: i32, read: BootTime) -> io::Result<bool> {
+        self.asked = self.asked.wrapping_add(1);
+        self.socket.set_read_timeout(Some(self.wait))?;
+        let mut question = [0; QUESTION];
+        question[..2].copy_from_slice(&[u8::try_from(signal).unwrap_or(0), self.asked]);
+        question[2..].copy_from_slice(&read.to_bytes());
+        self.socket.write_all(&question)?;
+        loop {
+            let mut answer = [0; 2];
+            self.socket.read_exact(&mut answer)?;
+            // One that has stood still answers earlier questions first.
+            if answer[1] == self.asked {
+                return Ok(answer[0] == 1);
+            }
         }
     }
 }
