@@ -18,8 +18,8 @@
 //! command and all its descendants to end, and kills them at the deadline. A timer of the kernel kills the keeper itself
 //! soon after, should it be stopped as well, and the kernel then kills the command, whose parent it is.
 //!
-//! Keeper and starter are started before the lock is acquired, and stand by meanwhile. They and the witness are this very
-//! executable under another first argument.
+//! Keeper and starter are started before the lock is acquired, and stand by meanwhile. The keeper and the witness are this very
+//! executable under another first argument; the starter is a copy of the keeper's process.
 
 mod descendants;
 mod message;
@@ -53,7 +53,6 @@ use crate::exit::FAILED;
 use descendants::Reaped;
 use message::Message;
 
-const STARTER: &str = "__db-mutex-starter";
 const KEEPER: &str = "__db-mutex-keeper";
 const WITNESS: &str = "__db-mutex-witness";
 
@@ -63,11 +62,9 @@ const KILLING: Duration = Duration::from_secs(10);
 /// How long a keeper with nothing left to do is waited for.
 const ENDING: Duration = Duration::from_secs(2);
 
-/// Does the work of a keeper, a starter or a witness if this process is one.
+/// Does the work of a keeper or a witness if this process is one.
 pub(crate) fn main() -> Option<ExitCode> {
-    let mut arguments = std::env::args_os().skip(1);
-    match arguments.next()?.to_str()? {
-        STARTER => Some(starter::main(arguments)),
+    match std::env::args_os().nth(1)?.to_str()? {
         // The process that has started them notices that they are gone.
         KEEPER => Some(code_of(&process::main())),
         WITNESS => Some(code_of(&witness::main())),

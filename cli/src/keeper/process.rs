@@ -1,12 +1,12 @@
 //! The keeper's own process: starts the command, and ends it when its time is over.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fork::Fork;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::{set_child_subreaper, set_name, set_pdeathsig};
@@ -21,7 +21,7 @@ use rustix_libc_wrappers::process::SignalExt;
 
 use super::descendants::{self, Process, Reaped};
 use super::message::{BootTime, Deadline, Message, Order, Plan, Report, Status};
-use super::{STARTER, socket, this_executable};
+use super::{socket, starter};
 use crate::args::Descendants;
 
 /// The longest that it waits before it looks at its deadline: a wait stands still while the machine is suspended.
@@ -86,12 +86,19 @@ pub(super) fn main() -> io::Result<()> {
 }
 
 /// Starts the process that becomes the command, in the process group of db-mutex.
+///
+/// A copy of this process is there sooner than a new one, and has as little in its environment and arguments. It may be made
+/// because there is one thread only.
 fn stand_by() -> io::Result<(i32, UnixStream)> {
+    let keeper = getpid();
     let (ours, theirs) = UnixStream::pair()?;
-    let mut command = Command::new(this_executable()?);
-    command.arg(STARTER).arg(getpid().to_string()).env_clear().stdin(OwnedFd::from(theirs));
-    let started = command.spawn()?;
-    Ok((i32::try_from(started.id()).map_err(io::Error::other)?, ours))
+    match fork::fork()? {
+        Fork::Parent(command) => Ok((command, ours)),
+        Fork::Child => {
+            drop(ours);
+            std::process::exit(starter::main(keeper, theirs).into())
+        }
+    }
 }
 
 /// A timer of the kernel that kills the keeper, and with it the command, even if it is stopped.

@@ -1,11 +1,11 @@
 //! Becomes the command: stands by until it is told which, restores what the command is to find, and executes it.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::process::ExitCode;
+use std::os::unix::net::UnixStream;
 
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Pid, execvpe, getppid, setpgid};
 
@@ -13,25 +13,27 @@ use super::message::{Message, Order, Plan};
 use super::socket;
 use crate::exit::{FAILED, NOT_EXECUTABLE, NOT_FOUND};
 
-pub(super) fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let Ok(()) = set_pdeathsig(Signal::SIGKILL) else { return ExitCode::from(FAILED) };
+/// The starter's own process, up to the command. Returns the exit code if there is none.
+pub(super) fn main(keeper: Pid, orders: UnixStream) -> u8 {
+    let _ = set_name(c"dbmutex-starter");
     // The parent may have died before the request was in force.
-    if arguments.next() != Some(getppid().to_string().into()) {
-        return ExitCode::from(FAILED);
+    if set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != keeper {
+        return FAILED;
     }
-    match told() {
+    match told(orders) {
         Ok(Some(plan)) => execute(plan),
         // The lock was not acquired.
-        Ok(None) => ExitCode::SUCCESS,
+        Ok(None) => 0,
         Err(error) => {
             let _ = writeln!(io::stderr(), "db-mutex: cannot prepare the command: {error}");
-            ExitCode::from(FAILED)
+            FAILED
         }
     }
 }
 
-fn told() -> io::Result<Option<Plan>> {
-    let keeper = socket::standard_input()?;
+fn told(keeper: UnixStream) -> io::Result<Option<Plan>> {
+    // Until now it is the keeper's own socket, whose end db-mutex is to notice.
+    rustix::stdio::dup2_stdin(&keeper)?;
     let Some(stdin) = socket::take_over(&keeper)? else { return Ok(None) };
     let Some(Order::Start(plan)) = Order::receive(&keeper)? else { return Ok(None) };
     rustix::stdio::dup2_stdin(stdin)?;
@@ -41,7 +43,7 @@ fn told() -> io::Result<Option<Plan>> {
     Ok(Some(*plan))
 }
 
-fn execute(plan: Plan) -> ExitCode {
+fn execute(plan: Plan) -> u8 {
     // Rust's runtime has had it ignored.
     sigpipe::reset();
     let blocked = plan.blocked.into_iter().filter_map(|number| Signal::try_from(number).ok());
@@ -54,5 +56,5 @@ fn execute(plan: Plan) -> ExitCode {
     let Err(error) = execvpe(&text(plan.file.as_os_str().as_bytes().to_vec()), &arguments, &environment);
     let error = io::Error::from(error);
     let _ = writeln!(io::stderr(), "db-mutex: cannot execute {:?}: {error}", plan.file);
-    ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE })
+    if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
 }
