@@ -3,18 +3,18 @@ use std::time::Duration;
 
 use db_mutex_core::store::Limits;
 use db_mutex_core::{StoreError, StoreErrorKind, TableName};
-use db_mutex_sql_support::Password;
-use mysql_async::{Conn, OptsBuilder, Pool};
+use db_mutex_sql_support::{Password, Sending};
+use mysql_async::{Conn, Pool};
 use tokio::runtime::Handle;
 
 use crate::MySqlStore;
-use crate::connect::first_connection;
+use crate::connect::{Connections, first_connection};
 use crate::error::store_error;
 use crate::migrate::{check, is_migrated, migrate};
 use crate::operations::{BATCH, Operations};
 use crate::row::{first, text};
 use crate::send::{Client, query, within};
-use crate::session::Session;
+use crate::session::{LOCK_TIMEOUT, Session};
 use crate::sql::Sql;
 use crate::url::Url;
 
@@ -78,7 +78,7 @@ impl MySqlStoreBuilder {
     /// How long one request may take in all, waiting for a connection and repeating it included, before it fails as
     /// unavailable. Default: 10 s.
     ///
-    /// On the server a statement waits for no row, and at most 5 s for a table that is being altered. With a timeout shorter
+    /// On the server a statement waits for no row, and at most 2 s for a table that is being altered. With a timeout shorter
     /// than that, a request that failed here may still take effect there.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
@@ -102,8 +102,7 @@ impl MySqlStoreBuilder {
             self.prepare(&mut connection).await?;
             let _ = connection.disconnect().await;
             let limits = Limits::new().concurrency(self.pool_size);
-            let own = Some(opts.clone());
-            Ok(self.store(Pool::new(opts), Session::Own, limits, own, None))
+            Ok(self.store(Connections::own(opts), Session::Own, limits, None))
         };
         within(limit, opening).await
     }
@@ -130,7 +129,7 @@ impl MySqlStoreBuilder {
             StoreError::new(StoreErrorKind::Config, message).with_source(error)
         })?;
         // How many connections it has is not known. The application needs some of them.
-        Ok(self.store(pool, session, Limits::new().concurrency(8), None, Some(home)))
+        Ok(self.store(Connections::borrowed(pool), session, Limits::new().concurrency(8), Some(home)))
     }
 
     async fn prepare(&self, connection: &mut Conn) -> Result<(), StoreError> {
@@ -148,17 +147,10 @@ impl MySqlStoreBuilder {
         check(connection, &self.table, self.read_only).await
     }
 
-    fn store(
-        self,
-        pool: Pool,
-        session: Session,
-        limits: Limits,
-        own: Option<OptsBuilder>,
-        home: Option<Handle>,
-    ) -> MySqlStore {
+    fn store(self, connections: Connections, session: Session, limits: Limits, home: Option<Handle>) -> MySqlStore {
         let limits = limits.batch(BATCH).call(self.statement_timeout);
-        let client = Client { pool, session, timeout: self.statement_timeout };
+        let client = Client { connections, session, sending: Sending::new(self.statement_timeout, LOCK_TIMEOUT) };
         let operations = Operations { client, sql: Arc::new(Sql::for_table(&self.table)) };
-        MySqlStore { operations, own, home, table: self.table, limits }
+        MySqlStore { operations, home, table: self.table, limits }
     }
 }

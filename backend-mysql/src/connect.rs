@@ -1,9 +1,10 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use db_mutex_core::StoreError;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error, OptsBuilder, Pool, PoolConstraints, PoolOpts};
 #[cfg(feature = "_rustls")]
-use mysql_async::DriverError;
-use mysql_async::{Conn, OptsBuilder, PoolConstraints, PoolOpts};
-#[cfg(feature = "_rustls")]
-use mysql_async::{Error, SslOpts};
+use mysql_async::{DriverError, SslOpts};
 
 use crate::error::store_error;
 use crate::session::Session;
@@ -12,6 +13,75 @@ use crate::tls::{presented_name, ssl_opts};
 #[cfg(feature = "_rustls")]
 use crate::url::SslMode;
 use crate::url::Url;
+
+/// The pool that requests take their connections from. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Connections {
+    current: Arc<Mutex<Generation>>,
+    /// How connections of our own are made; `None` on an application's pool, which is not replaced.
+    own: Option<OptsBuilder>,
+}
+
+/// A pool, and how often it was replaced.
+#[derive(Clone)]
+struct Generation {
+    number: u64,
+    pool: Pool,
+}
+
+impl Connections {
+    pub(crate) fn own(opts: OptsBuilder) -> Self {
+        Self::of(Pool::new(opts.clone()), Some(opts))
+    }
+
+    pub(crate) fn borrowed(pool: Pool) -> Self {
+        Self::of(pool, None)
+    }
+
+    fn of(pool: Pool, own: Option<OptsBuilder>) -> Self {
+        Self { current: Arc::new(Mutex::new(Generation { number: 0, pool })), own }
+    }
+
+    /// The same server, over a few connections that are not lent out to others; `None` on an application's pool.
+    pub(crate) fn apart(&self) -> Option<Self> {
+        let few = PoolOpts::new().with_constraints(PoolConstraints::new(0, 3)?).with_reset_connection(false);
+        Some(Self::own(self.own.clone()?.pool_opts(few)))
+    }
+
+    /// A connection, and with which pool it came.
+    pub(crate) async fn get(&self) -> Result<(Conn, u64), Error> {
+        let Generation { number, pool } = self.current().clone();
+        Ok((pool.get_conn().await?, number))
+    }
+
+    /// Whether the next connection is a new one once [`leave`](Self::leave) was called.
+    pub(crate) fn are_replaced(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Leaves the connections of that pool: one of them has failed, so all are suspect.
+    pub(crate) fn leave(&self, number: u64) {
+        let Some(own) = &self.own else { return };
+        let mut current = self.current();
+        if current.number == number {
+            *current = Generation { number: number + 1, pool: Pool::new(own.clone()) };
+        }
+    }
+
+    /// Asks the server to end what it does for a connection.
+    pub(crate) async fn kill_query(&self, connection: u32) {
+        let Some(own) = self.own.clone() else { return };
+        let killed = async { Conn::new(own).await?.query_drop(format!("KILL QUERY {connection}")).await };
+        if let Err(error) = killed.await {
+            tracing::debug!(%error, "a statement could not be ended");
+        }
+    }
+
+    /// Nothing that can panic runs under this mutex.
+    fn current(&self) -> MutexGuard<'_, Generation> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Opens the first connection, and returns it with the options for more.
 pub(crate) async fn first_connection(url: &Url, pool_size: usize) -> Result<(Conn, OptsBuilder), StoreError> {

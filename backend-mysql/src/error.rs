@@ -8,6 +8,8 @@ pub(crate) enum Failure {
     NoRoom,
     /// The connection broke: it may have happened or not.
     Lost,
+    /// The server accepts no writes, and perhaps another one does by now: nothing happened.
+    WrongServer,
     /// Trying again does not help.
     Final,
 }
@@ -20,6 +22,7 @@ pub(crate) fn failure_of(error: &Error) -> Failure {
             1040 | 1203 => Failure::NoRoom,
             // Shutting down; killed or timed out connections.
             1053 | 1152 | 1158..=1161 | 1927 | 4031 => Failure::Lost,
+            1290 | 1792 | 1836 => Failure::WrongServer,
             _ => Failure::Final,
         },
         Error::Io(mysql_async::IoError::Io(io)) if is_tls(io) => Failure::Final,

@@ -60,7 +60,7 @@ use std::fmt;
 use db_mutex_core::store::Limits;
 use db_mutex_core::{Invalid, StoreError, TableName};
 use db_mutex_sql_support::ServerAddress;
-use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts};
+use mysql_async::Pool;
 use tokio::runtime::Handle;
 
 use crate::operations::Operations;
@@ -95,8 +95,6 @@ pub use mysql_async;
 #[derive(Clone)]
 pub struct MySqlStore {
     operations: Operations,
-    /// How connections of our own are made; `None` on an application's pool.
-    own: Option<OptsBuilder>,
     /// The runtime that an application's pool belongs to. Connections of our own are opened where they are used.
     home: Option<Handle>,
     table: TableName,
@@ -106,10 +104,9 @@ pub struct MySqlStore {
 impl MySqlStore {
     /// A few connections that are not lent out to others, opened in the runtime that uses them.
     fn with_connections_of_its_own(&self) -> Option<Self> {
-        let pool = PoolOpts::new().with_constraints(PoolConstraints::new(0, 3)?).with_reset_connection(false);
-        let pool = Pool::new(self.own.clone()?.pool_opts(pool));
+        let connections = self.operations.client.connections.apart()?;
         let mut store = self.clone();
-        store.operations.client.pool = pool;
+        store.operations.client.connections = connections;
         Some(store)
     }
 
@@ -180,7 +177,7 @@ impl MySqlStore {
     /// When the future is dropped the table may have been created.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let client = &self.operations.client;
-        let connection = client.pool.get_conn().await.map_err(error::store_error)?;
+        let (connection, _) = client.connections.get().await.map_err(error::store_error)?;
         client.session.on(connection, async |connection| migrate::migrate(connection, &self.table).await).await
     }
 

@@ -1,10 +1,12 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use db_mutex_core::{StoreError, StoreErrorKind};
+use db_mutex_sql_support::Sending;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error, Params, Pool, Row};
+use mysql_async::{Conn, Error, Params, Row};
 use tokio::runtime::Handle;
 
+use crate::connect::Connections;
 use crate::error::{Failure, failure_of, store_error};
 use crate::session::Session;
 use crate::statement::Statement;
@@ -13,13 +15,29 @@ use crate::statement::Statement;
 const REFUSALS: u32 = 20;
 const LOSSES: u32 = 4;
 
+/// How long a request to end a statement may take.
+const ENDING: Duration = Duration::from_secs(1);
+
 /// Sends requests through the pool, and sends them again if a connection broke: all of ours can be repeated, because of the
 /// owner token. What met a locked row is not sent again; that is the caller's to do.
 #[derive(Clone)]
 pub(crate) struct Client {
-    pub(crate) pool: Pool,
+    pub(crate) connections: Connections,
     pub(crate) session: Session,
-    pub(crate) timeout: Duration,
+    pub(crate) sending: Sending,
+}
+
+/// A failure, and what it means for the request.
+#[derive(Debug)]
+struct Failed {
+    failure: Failure,
+    error: StoreError,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { failure: failure_of(&error), error: store_error(error) }
+    }
 }
 
 /// What one statement returned.
@@ -41,20 +59,30 @@ pub(crate) struct Reply {
 impl Client {
     /// Sends statements in one round trip.
     pub(crate) async fn send(&self, statements: &[Statement]) -> Result<Reply, StoreError> {
-        within(self.timeout, self.send_repeatedly(statements)).await
+        within(self.sending.timeout(), self.send_repeatedly(statements)).await
     }
 
     async fn send_repeatedly(&self, statements: &[Statement]) -> Result<Reply, StoreError> {
+        let begun = Instant::now();
         let (mut refusals, mut losses, mut may_be_a_repeat) = (0, 0, false);
         loop {
-            let (error, sent) = match self.pool.get_conn().await {
-                Ok(connection) => match self.send_once(connection, statements).await {
-                    Ok(answers) => return Ok(Reply { answers, may_be_a_repeat }),
-                    Err(error) => (error, true),
-                },
-                Err(error) => (error, false),
+            let (failed, sent) = match self.connections.get().await {
+                Ok((connection, pool)) => {
+                    // One that failed before may have been the only one that is dead.
+                    let is_new = losses > 0 && self.connections.are_replaced();
+                    let answered = self.send_in_time(connection, statements, is_new, begun).await;
+                    if let Err(Failed { failure: Failure::Lost | Failure::WrongServer, .. }) = &answered {
+                        self.connections.leave(pool);
+                    }
+                    match answered {
+                        Ok(answers) => return Ok(Reply { answers, may_be_a_repeat }),
+                        Err(failed) => (failed, true),
+                    }
+                }
+                Err(error) => (Failed::from(error), false),
             };
-            let pause = match failure_of(&error) {
+            let Failed { failure, error } = failed;
+            let pause = match failure {
                 Failure::NoRoom if refusals < REFUSALS => {
                     refusals += 1;
                     jitter(Duration::from_millis(1 << refusals.min(5)))
@@ -64,8 +92,12 @@ impl Client {
                     may_be_a_repeat |= sent;
                     jitter(Duration::from_millis(10 << (2 * losses)))
                 }
-                Failure::NoRoom | Failure::Lost | Failure::Final => {
-                    let error = store_error(error);
+                // Once, on a new connection.
+                Failure::WrongServer if losses == 0 => {
+                    losses += 1;
+                    Duration::ZERO
+                }
+                _ => {
                     return Err(match sent {
                         _ if may_be_a_repeat => unknown_outcome(error),
                         true => error,
@@ -75,6 +107,26 @@ impl Client {
             };
             tracing::debug!(%error, ?pause, "a request to the database failed for a passing reason; sending it again");
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Sends statements, and waits as long as the connection deserves. What is given up is ended in the server.
+    async fn send_in_time(
+        &self,
+        connection: Conn,
+        statements: &[Statement],
+        is_new: bool,
+        begun: Instant,
+    ) -> Result<Vec<Answer>, Failed> {
+        let id = connection.id();
+        let patience = self.sending.patience(is_new, begun);
+        match tokio::time::timeout(patience, self.send_once(connection, statements)).await {
+            Ok(answered) => answered.map_err(Failed::from),
+            Err(_) => {
+                let _ = tokio::time::timeout(ENDING, self.connections.kill_query(id)).await;
+                let error = StoreError::new(StoreErrorKind::Unavailable, "the database server did not answer in time");
+                Err(Failed { failure: Failure::Lost, error })
+            }
         }
     }
 
@@ -116,7 +168,7 @@ pub(crate) fn unknown_outcome(error: StoreError) -> StoreError {
 impl std::fmt::Debug for Client {
     // By hand: the driver's own shows the password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("Client").field("sending", &self.sending).finish_non_exhaustive()
     }
 }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use db_mutex_core::StoreError;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -11,9 +13,12 @@ use crate::error::store_error;
 /// attempts lock rows and batches deadlock); short waits, or a table that is being altered holds everything up for a day.
 const SETTINGS: [&str; 2] = [
     "SET SESSION autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
-     innodb_lock_wait_timeout = 1, lock_wait_timeout = 5",
+     innodb_lock_wait_timeout = 1, lock_wait_timeout = 2",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED, READ WRITE",
 ];
+
+/// How long a statement waits for a table that is being altered: the `lock_wait_timeout` above.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whose connections the requests go through.
 #[derive(Debug, Clone)]

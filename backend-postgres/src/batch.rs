@@ -137,7 +137,7 @@ impl<'a, R: Request> Sending<'a, R> {
 
     /// Whether a statement has failed because of a row, so that another may decide what it has not.
     fn is_for_a_row(&self, error: &StoreError) -> bool {
-        error.kind() == Kind::Busy && self.begun.elapsed() < self.client.timeout
+        error.kind() == Kind::Busy && self.begun.elapsed() < self.client.sending.timeout()
     }
 
     async fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use db_mutex_core::{StoreError, StoreErrorKind, TableName};
-use db_mutex_sql_support::Password;
+use db_mutex_sql_support::{Password, Sending};
 use deadpool_postgres::Pool;
 use tokio::runtime::Handle;
 
@@ -134,7 +134,13 @@ impl PostgresStoreBuilder {
             StoreError::new(StoreErrorKind::Config, message).with_source(error)
         })?;
         let shared = Shared {
-            client: Client { pool, prepared: false, timeout: self.pool.statement_timeout, home: Some(home) },
+            client: Client {
+                pool,
+                prepared: false,
+                sending: Sending::new(self.pool.statement_timeout, self.pool.lock_timeout),
+                connector: None,
+                home: Some(home),
+            },
             sql: Arc::new(Sql::for_table(self.schema.as_ref(), &self.table)),
             table: Table::new(self.schema.as_ref(), &self.table),
             own: None,

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::future::poll_fn;
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use db_mutex_sql_support::Password;
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use tokio::task::JoinHandle;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Error, NoTls, Socket};
 
 #[cfg(feature = "_rustls")]
 use crate::url::TlsMode;
@@ -24,6 +25,12 @@ enum Tls {
     Off,
     #[cfg(feature = "_rustls")]
     On(tokio_postgres_rustls::MakeRustlsConnect),
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
 }
 
 impl Connector {
@@ -79,6 +86,19 @@ impl Connector {
                         SET synchronous_commit = off; SET lock_timeout = '1s'; SET statement_timeout = '10s'";
         client.batch_execute(settings).await?;
         Ok((client, pump))
+    }
+}
+
+/// Asks the server to cancel what it does for a connection. Where that connection is an application's, TLS is not used: the
+/// request says nothing that has to be protected from others.
+pub(crate) async fn cancel(token: CancelToken, connector: Option<&Connector>) {
+    let cancelled = match connector.map(|connector| &connector.tls) {
+        #[cfg(feature = "_rustls")]
+        Some(Tls::On(tls)) => token.cancel_query(tls.clone()).await,
+        _ => token.cancel_query(NoTls).await,
+    };
+    if let Err(error) = cancelled {
+        tracing::debug!(%error, "a statement could not be cancelled");
     }
 }
 

@@ -10,8 +10,10 @@ pub(crate) enum Outcome {
     NotDone,
     /// It was not done: the server undid it, because of a conflict with another transaction.
     Conflict,
-    /// It may have been done: the connection broke before the answer.
+    /// It may have been done: the connection broke before the answer, or none came in time.
     Unknown,
+    /// It was not done: the server accepts no writes, and perhaps another one does by now.
+    WrongServer,
     /// It was not done, and will not be.
     Final,
 }
@@ -44,8 +46,9 @@ pub(crate) fn classify(error: &tokio_postgres::Error) -> (Kind, Outcome, &'stati
             Outcome::NotDone,
             "PostgreSQL has no connection left; raise max_connections or use a smaller pool",
         ),
-        "25006" => done(
+        "25006" => (
             Kind::ReadOnly,
+            Outcome::WrongServer,
             "PostgreSQL accepts no writes here: a replica, or a read-only default; connect to the primary",
         ),
         "53100" => done(Kind::Full, "PostgreSQL has no space left on its disk"),

@@ -64,7 +64,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use db_mutex_core::{Invalid, StoreError, TableName};
-use db_mutex_sql_support::ServerAddress;
+use db_mutex_sql_support::{Sending, ServerAddress};
 use deadpool_postgres::Pool;
 
 use crate::connect::Connector;
@@ -121,7 +121,9 @@ impl Shared {
         let pool = session::make_pool(connector, options)?;
         let timeout = options.statement_timeout;
         let listener = options.direct.then(|| Listener::new(connector.clone(), &sql, timeout));
-        let client = Client { pool, prepared: options.direct, timeout, home: None };
+        let sending = Sending::new(timeout, options.lock_timeout);
+        let connector = Some(connector.clone());
+        let client = Client { pool, prepared: options.direct, sending, connector, home: None };
         Ok(Self { client, listener, sql, table, own: Some(own) })
     }
 }

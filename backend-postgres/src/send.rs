@@ -1,12 +1,17 @@
 use std::time::{Duration, Instant};
 
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
+use db_mutex_sql_support::Sending;
 use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
+use crate::connect::{self, Connector};
 use crate::error::{Outcome, classify, is_certificate, store_error};
+
+/// How long a statement that was cancelled, and the request to do so, are waited for.
+const CANCELLING: Duration = Duration::from_secs(1);
 
 /// Sends statements, each a transaction by itself, and answers for what becomes of them.
 #[derive(Debug, Clone)]
@@ -15,8 +20,9 @@ pub(crate) struct Client {
     /// Whether statements are prepared once a connection. Elsewhere each is sent with its types in one go, which every
     /// pooler understands, and is planned at each call.
     pub(crate) prepared: bool,
-    /// How long a statement may take, waiting for a connection included.
-    pub(crate) timeout: Duration,
+    pub(crate) sending: Sending,
+    /// How a statement is cancelled; none on an application's pool.
+    pub(crate) connector: Option<Connector>,
     /// The runtime that an application's pool belongs to. Connections of our own are opened where they are used.
     pub(crate) home: Option<Handle>,
 }
@@ -122,13 +128,19 @@ impl Client {
         let begun = Instant::now();
         let mut repeated = false;
         for attempt in 1.. {
-            let (error, outcome) = match self.attempt(sql, values).await {
+            let (error, outcome) = match self.attempt(sql, values, begun).await {
                 Ok(rows) => return Ok(Answer { rows, repeated }),
                 Err(failure) => failure,
             };
             repeated |= outcome == Outcome::Unknown;
-            let is_final = outcome == Outcome::Final || outcome == Outcome::Conflict && !repeat_conflicts;
-            if is_final || attempt == Self::ATTEMPTS || begun.elapsed() >= self.timeout {
+            let is_final = match outcome {
+                Outcome::Final => true,
+                Outcome::Conflict => !repeat_conflicts,
+                // Once, on a new connection.
+                Outcome::WrongServer => attempt > 1,
+                Outcome::NotDone | Outcome::Unknown => false,
+            };
+            if is_final || attempt == Self::ATTEMPTS || begun.elapsed() >= self.sending.timeout() {
                 // That nothing has happened is true of this attempt, but not of one before it.
                 return Err(if repeated { unknown_outcome(error) } else { error });
             }
@@ -140,44 +152,58 @@ impl Client {
         unreachable!("the loop ends by itself")
     }
 
-    /// A connection of the pool. An application's pool may let its callers wait without a limit; ours do not.
+    /// A connection of the pool, opened after the last failure. An application's pool may let its callers wait without a
+    /// limit; ours do not.
     async fn pooled(&self) -> Result<Object, (StoreError, Outcome)> {
-        let waited = tokio::time::timeout(self.timeout, self.pool.get()).await;
+        let waiting = async {
+            loop {
+                let connection = self.pool.get().await?;
+                if !self.sending.is_suspect(Object::metrics(&connection).created) {
+                    return Ok(connection);
+                }
+                drop(Object::take(connection));
+            }
+        };
+        let waited = tokio::time::timeout(self.sending.timeout(), waiting).await;
         waited.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))).map_err(pool_error)
     }
 
-    async fn attempt(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, (StoreError, Outcome)> {
+    async fn attempt(&self, sql: &str, values: &[Value], begun: Instant) -> Result<Vec<Row>, (StoreError, Outcome)> {
         let mut connection = self.pooled().await?;
-        let sent = Instant::now();
-        let answer =
-            tokio::time::timeout(self.timeout + Duration::from_secs(1), self.send(&mut connection, sql, values)).await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(_) => {
-                // It may still be at work on the statement: it must not serve another request.
-                drop(Object::take(connection));
-                let error =
-                    StoreError::new(Kind::Unavailable, "PostgreSQL did not answer in time; check the network to it");
-                return Err((error, Outcome::Final));
+        let is_new = Object::metrics(&connection).recycle_count == 0;
+        // The server's own timeout says more, so it has a moment to come first.
+        let patience = self.sending.patience(is_new, begun) + if is_new { CANCELLING } else { Duration::ZERO };
+        let (cancel, sent) = (connection.cancel_token(), Instant::now());
+        let mut sending = Box::pin(self.send(&mut connection, sql, values));
+        let answer = tokio::time::timeout(patience, &mut sending).await;
+        if let Ok(answer) = answer {
+            drop(sending);
+            if answer.is_ok() && sent.elapsed() >= self.sending.timeout() {
+                return Err((not_in_time(), Outcome::Final));
             }
-        };
-        match answer {
-            // A statement that is cancelled while it waits for a synchronous replica answers success, with a warning
-            // that nothing was replicated.
-            Ok(_) if sent.elapsed() >= self.timeout => {
-                let error =
-                    StoreError::new(Kind::Unavailable, "PostgreSQL's answer came after the statement's timeout");
-                Err((error, Outcome::Final))
-            }
-            Ok(rows) => Ok(rows),
-            Err(error) => {
-                let outcome = classify(&error).1;
-                if outcome == Outcome::Unknown {
-                    drop(Object::take(connection));
-                }
-                Err((store_error(error), outcome))
-            }
+            return answer.map_err(|error| self.failure(error, connection));
         }
+        let cancelled = async { tokio::join!(connect::cancel(cancel, self.connector.as_ref()), sending).1 };
+        let answer = tokio::time::timeout(CANCELLING, cancelled).await;
+        // It may still be at work on the statement: it must not serve another request.
+        drop(Object::take(connection));
+        self.sending.failed();
+        match answer {
+            Ok(Err(error)) if classify(&error).1 == Outcome::Final => Err((store_error(error), Outcome::NotDone)),
+            // A statement that is cancelled while it waits for a synchronous replica answers success, with a warning that
+            // nothing was replicated.
+            _ => Err((not_in_time(), Outcome::Unknown)),
+        }
+    }
+
+    /// What a failure means. A connection that is of no use any more is closed.
+    fn failure(&self, error: tokio_postgres::Error, connection: Object) -> (StoreError, Outcome) {
+        let outcome = classify(&error).1;
+        if matches!(outcome, Outcome::Unknown | Outcome::WrongServer) {
+            drop(Object::take(connection));
+            self.sending.failed();
+        }
+        (store_error(error), outcome)
     }
 
     async fn send(
@@ -194,6 +220,11 @@ impl Client {
         let statement = connection.prepare_typed_cached(sql, &types).await?;
         connection.query(&statement, &parameters).await
     }
+}
+
+fn not_in_time() -> StoreError {
+    let what = "PostgreSQL did not answer in time; check the network to it, and its synchronous replicas";
+    StoreError::new(Kind::Unavailable, what)
 }
 
 /// The driver panics where there is no tokio runtime.

@@ -106,7 +106,7 @@ impl LockStore for PostgresStore {
     fn limits(&self) -> Limits {
         // From 512 ids on a longer statement is not faster, but ten thousand leases are still renewed with one.
         let client = &self.shared.client;
-        Limits::new().concurrency(client.pool.status().max_size).batch(10_000).call(client.timeout)
+        Limits::new().concurrency(client.pool.status().max_size).batch(10_000).call(client.sending.timeout())
     }
 
     fn for_background(&self) -> Option<Arc<dyn LockStore>> {

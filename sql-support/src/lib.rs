@@ -7,11 +7,13 @@
 //! | `address` | [`ServerAddress`]: where a URL leads, without its password |
 //! | `parameter` | [`Parameter`]: one `name=value` of a URL, and how its errors are worded |
 //! | `percent` | percent encoding |
+//! | `sending` | [`Sending`]: how long an answer is waited for, and which connections are not used any more |
 //! | `tls` | the provider of cryptography, and the certificate authorities |
 
 mod address;
 mod parameter;
 mod percent;
+mod sending;
 #[cfg(feature = "_rustls")]
 pub mod tls;
 mod url;
@@ -19,6 +21,7 @@ mod url;
 pub use address::{Password, ServerAddress};
 pub use parameter::Parameter;
 pub use percent::encode;
+pub use sending::Sending;
 pub use url::{Host, ServerUrl};
 
 use db_mutex_core::Invalid;

@@ -1,5 +1,5 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +15,8 @@ pub struct Proxy {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Where new connections lead.
+    server: Mutex<String>,
     /// Whether the next thing that the server says is lost, and the connection with it.
     losing: AtomicBool,
     /// For how many milliseconds the next thing that the client says is held back.
@@ -41,13 +43,14 @@ impl Proxy {
         let (server, database) = place.split_once('/').unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("{login}@{}/{database}", listener.local_addr().unwrap());
-        let (state, server) = (Arc::<State>::default(), server.to_owned());
+        let state = Arc::new(State { server: Mutex::new(server.to_owned()), ..State::default() });
         let watched = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if watched.closed.load(Ordering::SeqCst) {
                     continue;
                 }
+                let server = watched.server.lock().expect("nobody panics").clone();
                 let server = TcpStream::connect(&server).await.expect("the server");
                 tokio::spawn(Arc::clone(&watched).forward(client, server));
             }
@@ -58,6 +61,12 @@ impl Proxy {
     /// The URL of the server, by this way.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// From now on new connections lead to the server of `url`, as after a failover.
+    pub fn lead_to(&self, url: &str) {
+        let (_, place) = url.rsplit_once('@').unwrap();
+        *self.state.server.lock().expect("nobody panics") = place.split('/').next().unwrap().to_owned();
     }
 
     /// Loses the next thing that the server says, and the connection with it.

@@ -8,6 +8,7 @@ mod servers;
 
 mod alone;
 mod database;
+mod dead;
 mod forced;
 mod locked_rows;
 mod many;

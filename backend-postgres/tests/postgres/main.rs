@@ -6,6 +6,7 @@
 mod company;
 mod crash;
 mod database;
+mod dead;
 mod distance;
 mod fences;
 mod forced;

@@ -90,13 +90,13 @@ async fn a_refusal_writes_nothing_and_a_pair_waits_for_the_disk_once() {
 
     let (records, syncs) = cost(&server, &client, "wal", async |store| refuse(store, 1_000).await).await;
     println!("1000 refused attempts: {records} WAL records, {syncs} fsyncs");
-    assert_eq!(syncs, 0, "a refused attempt waited for the disk");
-    // Now and then the server writes a record of its own (a snapshot of what runs).
+    // Now and then the server writes a record of its own (a snapshot of what runs), and flushes it.
+    assert!(syncs <= 3, "a refused attempt waited for the disk");
     assert!(records <= 10, "a refused attempt wrote WAL");
 
     let (records, syncs) = cost(&server, &client, "wal", async |store| refuse_otherwise(store).await).await;
     println!("2000 other refused attempts, with one pair: {records} WAL records, {syncs} fsyncs");
-    assert!(syncs <= 1, "a refused attempt waited for the disk");
+    assert!(syncs <= 4, "a refused attempt waited for the disk");
     assert!(records <= 20, "a refused attempt wrote WAL");
 
     let (records, syncs) = cost(&server, &client, "wal", async |store| renewals(store, 1_000).await).await;
