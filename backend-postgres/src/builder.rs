@@ -100,8 +100,9 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// Whether a connection keeps its statements prepared and its settings. Default: yes. Turn it off behind a pooler that
-    /// gives a connection to others between transactions, as PgBouncer in transaction mode does.
+    /// Whether a connection keeps its statements prepared and its settings. Default: found out when the store is opened. A
+    /// pooler that gives a connection to others between transactions, as PgBouncer does in transaction mode, refuses our settings
+    /// or takes no notice of them; nothing is prepared there. `false` says so beforehand.
     pub fn prepared_statements(mut self, prepared: bool) -> Self {
         self.pool.direct = prepared;
         self
@@ -115,10 +116,19 @@ impl PostgresStoreBuilder {
     /// # Cancellation safety
     /// As [`PostgresStore::connect`].
     pub async fn connect(self, url: &str) -> Result<PostgresStore, StoreError> {
-        let own = (Connector::new(url, self.password.as_ref(), self.pool.statement_timeout)?, self.pool.clone());
+        let connector = Connector::new(url, self.password.as_ref(), self.pool.statement_timeout)?;
         let sql = Arc::new(Sql::for_table(self.schema.as_ref(), &self.table));
-        let shared = Shared::on_own_connections(own, sql, Table::new(self.schema.as_ref(), &self.table))?;
-        self.open(shared).await
+        let shared = |pool: PoolOptions| {
+            let table = Table::new(self.schema.as_ref(), &self.table);
+            Shared::on_own_connections((connector.clone(), pool), Arc::clone(&sql), table)
+        };
+        let direct = shared(self.pool.clone())?;
+        if !self.pool.direct || direct.client.is_direct().await? {
+            return self.open(direct).await;
+        }
+        tracing::debug!("there is a pooler in front of PostgreSQL: statements are not prepared, and waiters ask");
+        let pooled = shared(PoolOptions { direct: false, ..self.pool.clone() })?;
+        self.open(pooled).await
     }
 
     /// Takes a pool of the application; see [`PostgresStore::from_pool`].

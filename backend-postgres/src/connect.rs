@@ -58,6 +58,16 @@ impl Connector {
         Ok(Self { config: url.config, tls })
     }
 
+    /// The same, for sessions with these settings, which are sent with the login.
+    pub(crate) fn with_settings(&self, settings: &[(&str, String)]) -> Self {
+        let mut connector = self.clone();
+        let own = settings.iter().map(|(name, value)| format!("-c {name}={value}"));
+        // The last one of a name counts.
+        let all: Vec<_> = self.config.get_options().map(str::to_owned).into_iter().chain(own).collect();
+        connector.config.options(all.join(" "));
+        connector
+    }
+
     /// What makes the connections of a pool.
     pub(crate) fn manager(&self) -> Manager {
         let options = ManagerConfig { recycling_method: RecyclingMethod::Fast };

@@ -59,6 +59,10 @@ pub(crate) fn classify(error: &tokio_postgres::Error) -> (Kind, Outcome, &'stati
         "42501" => done(Kind::Config, "PostgreSQL refused a right; grant SELECT, INSERT and UPDATE on the table"),
         "28000" | "28P01" => done(Kind::Config, "PostgreSQL refused the login; check user, password and pg_hba.conf"),
         "3D000" | "3F000" => done(Kind::Config, "PostgreSQL has no such database or schema; check the url"),
+        "08P01" => done(
+            Kind::Config,
+            "a pooler in front of PostgreSQL refused how the connection is to be set; use `prepared_statements(false)`",
+        ),
         _ if code.code().starts_with("08") => {
             (Kind::Unavailable, Outcome::Unknown, "the connection to PostgreSQL broke")
         }
@@ -68,6 +72,13 @@ pub(crate) fn classify(error: &tokio_postgres::Error) -> (Kind, Outcome, &'stati
         ),
         _ => done(Kind::Other, "PostgreSQL refused the statement"),
     }
+}
+
+/// Whether the login was refused because of what the session was to be set to: by a pooler.
+pub(crate) fn refuses_settings(error: &StoreError) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
+    let code = cause.and_then(tokio_postgres::Error::code);
+    code.is_some_and(|code| [SqlState::PROTOCOL_VIOLATION, SqlState::FEATURE_NOT_SUPPORTED].contains(code))
 }
 
 pub(crate) fn store_error(error: tokio_postgres::Error) -> StoreError {

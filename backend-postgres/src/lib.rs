@@ -26,9 +26,10 @@
 //!
 //! # Poolers
 //!
-//! PgBouncer in transaction mode works with
-//! [`prepared_statements(false)`](PostgresStoreBuilder::prepared_statements): each request is then one statement, sent in
-//! one go, that depends on no setting of the session.
+//! Poolers that give a connection to others between transactions, as PgBouncer does in transaction mode, are found out when
+//! the store is opened, because they refuse the settings that are sent with the login or take no notice of them. Each request
+//! is then one statement, sent in one go, that depends on no setting of the session and leaves none behind. See
+//! [`prepared_statements`](PostgresStoreBuilder::prepared_statements).
 //!
 //! # Locked rows
 //!

@@ -8,7 +8,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::connect::{self, Connector};
-use crate::error::{Outcome, classify, is_certificate, store_error};
+use crate::error::{Outcome, classify, is_certificate, refuses_settings, store_error};
+use crate::session::IS_AS_ASKED;
 
 /// How long a statement that was cancelled, and the request to do so, are waited for.
 const CANCELLING: Duration = Duration::from_secs(1);
@@ -120,6 +121,18 @@ impl Client {
                 }
                 outcome => return outcome.map_err(|(error, _)| error),
             }
+        }
+    }
+
+    /// Whether the connections are ours from end to end, and set as was asked for. Through a pooler they are not.
+    pub(crate) async fn is_direct(&self) -> Result<bool, StoreError> {
+        match self.connection().await {
+            Ok(connection) => {
+                let is_as_asked = connection.query_typed(IS_AS_ASKED, &[]).await.map_err(store_error)?;
+                Ok(is_as_asked.first().is_some_and(|row| row.get(0)))
+            }
+            Err(error) if refuses_settings(&error) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

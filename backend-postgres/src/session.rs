@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
-use deadpool_postgres::{Hook, HookError, Pool, Runtime};
+use deadpool_postgres::{Pool, Runtime};
 
 use crate::connect::Connector;
 
@@ -17,34 +17,38 @@ pub(crate) struct PoolOptions {
 
 /// Makes a pool; nothing is connected yet.
 pub(crate) fn make_pool(connector: &Connector, options: &PoolOptions) -> Result<Pool, StoreError> {
-    let pool = Pool::builder(connector.manager())
+    let connector = if options.direct { connector.with_settings(&settings(options)) } else { connector.clone() };
+    Pool::builder(connector.manager())
         .max_size(options.size)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(options.statement_timeout))
-        .create_timeout(Some(options.statement_timeout));
-    let pool = if options.direct { pool.post_create(session_settings(options)) } else { pool };
-    pool.build()
+        .create_timeout(Some(options.statement_timeout))
+        .build()
         .map_err(|error| StoreError::new(Kind::Config, "the connection pool cannot be built").with_source(error))
 }
 
-/// What the statements expect of a session, whatever the role's defaults are.
+/// What the statements expect of a session, whatever the role's defaults are. It is asked for when a connection is opened, and
+/// nothing is set on one that is open: a pooler might give that to others.
 ///
 /// - READ COMMITTED: each statement sees what is committed when it begins, and rows as they are when they are locked.
 /// - Plans: a statement is planned once, while the table may be empty, and used when it has a million rows: so the table is
 ///   not scanned. Planning again for each call, which the server considers for arrays of few elements, would cost more than
 ///   the statement; so would compiling it.
 /// - Timeouts: a request that nobody waits for any more must not take effect an hour later.
-fn session_settings(options: &PoolOptions) -> Hook {
-    let settings = format!(
-        "SET default_transaction_isolation = 'read committed'; SET enable_seqscan = off;
-         SET plan_cache_mode = force_generic_plan; SET jit = off;
-         SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}",
-        options.statement_timeout.as_millis(),
-        options.lock_timeout.as_millis(),
-        options.statement_timeout.as_millis(),
-    );
-    Hook::async_fn(move |client, _| {
-        let settings = settings.clone();
-        Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
-    })
+fn settings(options: &PoolOptions) -> [(&'static str, String); 7] {
+    let milliseconds = |timeout: Duration| timeout.as_millis().to_string();
+    [
+        ("default_transaction_isolation", r"read\ committed".into()),
+        ("enable_seqscan", "off".into()),
+        ("plan_cache_mode", "force_generic_plan".into()),
+        ("jit", "off".into()),
+        ("statement_timeout", milliseconds(options.statement_timeout)),
+        ("lock_timeout", milliseconds(options.lock_timeout)),
+        ("idle_in_transaction_session_timeout", milliseconds(options.statement_timeout)),
+    ]
 }
+
+/// Whether a session is as it was asked for. Poolers refuse what they cannot keep, or take no notice of it.
+pub(crate) const IS_AS_ASKED: &str = "SELECT pg_catalog.current_setting('enable_seqscan') = 'off'
+     AND pg_catalog.current_setting('plan_cache_mode') = 'force_generic_plan'
+     AND pg_catalog.current_setting('default_transaction_isolation') = 'read committed'";

@@ -54,7 +54,7 @@ async fn twenty_first_connections_through_pgbouncer_make_one_table() {
     let table = fresh_table("pooled");
     let mut tasks = JoinSet::new();
     for _ in 0..AT_ONCE {
-        let builder = builder(&table).prepared_statements(false);
+        let builder = builder(&table);
         tasks.spawn(async move { builder.connect(&server::url("pgbouncer")).await.map(drop) });
     }
     all(tasks).await;

@@ -87,7 +87,7 @@ async fn two_stores_behind_pgbouncer_share_its_connections() {
     let table = fresh_table("shared");
     let mut tasks = JoinSet::new();
     for _ in 0..2 {
-        let builder = PostgresStore::builder().table(table.clone()).prepared_statements(false);
+        let builder = PostgresStore::builder().table(table.clone());
         let store = builder.connect(&server::url("pgbouncer")).await.unwrap();
         for _ in 0..10 {
             let store = store.clone();
@@ -101,6 +101,19 @@ async fn two_stores_behind_pgbouncer_share_its_connections() {
     }
     while let Some(outcome) = tasks.join_next().await {
         outcome.unwrap();
+    }
+    // Other applications find the connections as they were.
+    for _ in 0..8 {
+        let other = server::connection(&server::url("pgbouncer")).await;
+        let left = "SELECT concat_ws(' ', current_setting('enable_seqscan'), current_setting('jit'),
+            current_setting('statement_timeout'), current_setting('default_transaction_isolation'),
+            (SELECT count(*) FROM pg_prepared_statements))";
+        let messages = other.simple_query(left).await.unwrap();
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        assert_eq!(row, Some("on on 0 read committed 0"));
     }
 }
 

@@ -29,6 +29,16 @@ fn run_excludes_and_shows_as_on_a_file() {
     assert_eq!(sandbox.run(with(&["purge", "--older-than", "0s"])).stdout, "1 row removed\n");
 }
 
+/// In version 1 most runs failed once a connection of the pooler had served another.
+#[test]
+fn runs_through_a_pooler_need_no_setting() {
+    let sandbox = Sandbox::new();
+    let (url, table) = (db_mutex_test_servers::url("pgbouncer"), table("pooled"));
+    for _ in 0..20 {
+        sandbox.run(["--url", &url, "--table", &table, "run", "job", "--", "true"]).assert_silent_success();
+    }
+}
+
 #[test]
 fn twenty_processes_count_to_twenty() {
     let sandbox = Sandbox::new();
