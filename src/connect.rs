@@ -201,7 +201,7 @@ impl Connector {
         Ok(DbMutex::builder(self.store().await?))
     }
 
-    async fn store(&self) -> Result<Arc<dyn LockStore>, Error> {
+    pub(crate) async fn store(&self) -> Result<Arc<dyn LockStore>, Error> {
         match self.scheme {
             #[cfg(feature = "sqlite-unbundled")]
             Scheme::Sqlite => self.sqlite_store().await,

@@ -240,6 +240,7 @@
 //! | `tls-ring` | TLS through rustls with the cryptography of ring; part of `mysql` and `postgres` |
 //! | `tls-aws-lc-rs` | the same with aws-lc, which is then used in place of ring |
 //! | `macros` | [`#[db_mutex]`][attribute], and `global`: a mutex that is set once |
+//! | `blocking` | `blocking`: the mutex for code without a runtime, and `#[db_mutex(…, blocking)]` |
 //! | `metrics` | the metrics below |
 //! | `all-backends` | all backends |
 //!
@@ -279,6 +280,8 @@
 
 #[cfg(feature = "macros")]
 mod attribute;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod connect;
 #[cfg(feature = "macros")]
 pub mod global;

@@ -12,6 +12,7 @@ use syn::{Fields, FnArg, ImplItem, Item, TraitItem, Type, Visibility};
 const CRATES: &[(&str, &str)] = &[
     ("db-mutex", "src"),
     ("db-mutex-core", "core/src"),
+    ("db-mutex-may-block", "may-block/src"),
     ("db-mutex-sql-support", "sql-support/src"),
     ("db-mutex-sqlite", "backend-sqlite/src"),
     ("db-mutex-mysql", "backend-mysql/src"),

@@ -257,7 +257,7 @@ impl Guard {
         self.engine().renewal.forget(&self.holding);
     }
 
-    fn engine(&self) -> &Arc<Engine> {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.mutex.shared.engine
     }
 

@@ -10,6 +10,7 @@
 //! | `guard` | [`Guard`]: the lock while it is held |
 //! | `error` | what can go wrong, for users |
 //! | `engine/` | renewal, release, waiting, and the deadlines of leases |
+//! | `blocking/` | the same for code without a runtime, with the feature `blocking` |
 //! | [`store`] | [`LockStore`]: **the contract** between the mutex and a database, and [`MemoryStore`](store::MemoryStore), the reference |
 //! | [`testing`] | a mutex and a store in memory, and clocks, for tests |
 //! | `values/` | the validated values that requests and answers consist of |
@@ -23,6 +24,8 @@
 compile_error!("db-mutex supports Unix only (Linux, macOS and others); Windows is not supported");
 
 mod acquire;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod builder;
 mod engine;
 mod error;

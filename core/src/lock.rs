@@ -4,7 +4,7 @@ use tracing::Instrument;
 
 use crate::acquire::Acquisition;
 use crate::options::{OnLost, Options};
-use crate::{DbMutex, Error, Guard, Invalid, LockId, OwnerToken, RunError, Ttl, WaitLimit};
+use crate::{DbMutex, Error, Guard, Invalid, LockId, LostReason, OwnerToken, RunError, Ttl, WaitLimit};
 
 /// A handle to one lock and its options, returned by [`DbMutex::lock`]. It holds nothing yet.
 ///
@@ -145,14 +145,7 @@ impl Lock {
     /// # Cancellation safety
     /// Same as [`run`](Self::run).
     pub async fn run_or_skip<T>(&self, body: impl AsyncFnOnce(&Guard) -> T) -> Result<Option<T>, RunError<T>> {
-        match self.run(body).await {
-            Ok(output) => Ok(Some(output)),
-            Err(RunError::Acquire(Error::Held { lock_id, holder })) => {
-                tracing::info!(%lock_id, %holder, "skipped: the lock is held");
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        skipped_if_held(self.run(body).await)
     }
 
     /// Takes over a lock that another guard, in this process or another, has handed over with
@@ -195,21 +188,41 @@ impl Lock {
             },
         };
         let was_valid = guard.is_valid();
-        match guard.release().await {
-            Ok(()) => Ok(output),
-            Err(Error::Lost { reason, .. }) => Err(RunError::Lost { lock_id, reason, output: Some(output) }),
-            Err(error) if was_valid => {
-                tracing::warn!(%lock_id, %error, "the work is done, but the lock could not be released");
-                Ok(output)
-            }
-            Err(_) => {
-                Err(RunError::Lost { lock_id, reason: crate::LostReason::StoreUnreachable, output: Some(output) })
-            }
-        }
+        released(lock_id, guard.release().await, was_valid, output)
     }
 
     /// The lock id, if it is valid.
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.lock_id.as_ref().map_or("", LockId::as_str)
+    }
+}
+
+/// What running a closure returns after its end, given how the release ended.
+pub(crate) fn released<T>(
+    lock_id: LockId,
+    release: Result<(), Error>,
+    was_valid: bool,
+    output: T,
+) -> Result<T, RunError<T>> {
+    match release {
+        Ok(()) => Ok(output),
+        Err(Error::Lost { reason, .. }) => Err(RunError::Lost { lock_id, reason, output: Some(output) }),
+        Err(error) if was_valid => {
+            tracing::warn!(%lock_id, %error, "the work is done, but the lock could not be released");
+            Ok(output)
+        }
+        Err(_) => Err(RunError::Lost { lock_id, reason: LostReason::StoreUnreachable, output: Some(output) }),
+    }
+}
+
+/// `None`, and an event, for a closure that was not run because the lock is held.
+pub(crate) fn skipped_if_held<T>(outcome: Result<T, RunError<T>>) -> Result<Option<T>, RunError<T>> {
+    match outcome {
+        Ok(output) => Ok(Some(output)),
+        Err(RunError::Acquire(Error::Held { lock_id, holder })) => {
+            tracing::info!(%lock_id, %holder, "skipped: the lock is held");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }

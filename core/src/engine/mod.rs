@@ -106,7 +106,7 @@ impl Engine {
         };
         let driver = Driver::Background(Arc::clone(&runner));
         let background = Dispatch::new(setup(store_behind), driver, behind.max(1), usize::from(behind > 1), None);
-        let driver = Driver::Foreground(Arc::new(Home::new(ends)));
+        let driver = Driver::Foreground(Arc::new(Home::new(Arc::clone(&runner), ends)));
         let foreground = (ahead > 0).then(|| Dispatch::new(setup(store), driver, ahead, 0, Some(background.clone())));
         Arc::new(Self {
             renewal: Renewal::new(Arc::clone(&clock)),

@@ -20,7 +20,8 @@ const DRAINING: Duration = Duration::from_secs(5);
 pub(crate) enum Time {
     /// Real time, on a thread of the mutex.
     Real,
-    /// Tokio's time, which a test may pause, on the runtime that needs the background first.
+    /// Tokio's time, which a test may pause, on the runtime that needs the background first, or on a thread of the mutex
+    /// where there is none.
     Tokio,
 }
 
@@ -107,13 +108,14 @@ impl Driver {
 #[derive(Debug)]
 pub(crate) struct Home {
     runtime: OnceLock<Handle>,
+    background: Arc<Background>,
     /// Ends it in a simulation, which has a single runtime.
     ends: Option<CancellationToken>,
 }
 
 impl Home {
-    pub(crate) fn new(ends: Option<CancellationToken>) -> Self {
-        Self { runtime: OnceLock::new(), ends }
+    pub(crate) fn new(background: Arc<Background>, ends: Option<CancellationToken>) -> Self {
+        Self { runtime: OnceLock::new(), background, ends }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -126,10 +128,13 @@ impl Home {
         }
     }
 
-    /// The runtime; `current` becomes it if there is none yet.
+    /// The runtime; `current` becomes it if there is none yet, unless it is the thread of the background.
     fn runtime(&self, current: &Handle) -> Option<Id> {
         let has_ended = self.ends.as_ref().is_some_and(CancellationToken::is_cancelled);
-        (!has_ended).then(|| self.runtime.get_or_init(|| current.clone()).id())
+        if has_ended || self.runtime.get().is_none() && self.background.is_thread_of(current) {
+            return None;
+        }
+        Some(self.runtime.get_or_init(|| current.clone()).id())
     }
 }
 
@@ -143,6 +148,8 @@ pub(crate) struct Background {
 
 struct Running {
     runtime: Handle,
+    /// Whether a thread of the mutex runs it, and not the user's test.
+    has_thread: bool,
     /// Alive as long as the runtime is.
     alive: Weak<()>,
     /// Takes the work after which the background ends.
@@ -169,6 +176,26 @@ impl Background {
         if self.time == Time::Tokio {
             let _ = self.started();
         }
+    }
+
+    /// Whether `runtime` is run by the thread of the mutex.
+    fn is_thread_of(&self, runtime: &Handle) -> bool {
+        self.running().as_ref().is_some_and(|running| running.has_thread && running.runtime.id() == runtime.id())
+    }
+
+    /// The runtime of the background for a thread that blocks until the background has answered; starts it if it does not
+    /// run.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn for_blocking(&self) -> io::Result<Handle> {
+        let runtime = self.started()?;
+        // In a test it may be a runtime that nothing runs until this thread goes on.
+        if self.is_thread_of(&runtime) || Handle::try_current().is_ok_and(|current| current.id() == runtime.id()) {
+            return Ok(runtime);
+        }
+        Err(io::Error::other(
+            "a mutex on the clock of a test belongs to the runtime that has used it first, and blocks in \
+             `tokio::task::spawn_blocking` there only",
+        ))
     }
 
     fn started(&self) -> io::Result<Handle> {
@@ -204,34 +231,30 @@ impl Background {
                 let _ = tokio::time::timeout(DRAINING, work).await;
             }
         };
-        let (runtime, weak) = match self.time {
-            Time::Real => {
-                let runtime = Builder::new_current_thread().enable_all().build()?;
-                let (handle, weak) = (runtime.handle().clone(), Arc::downgrade(&alive));
-                // Kept here too: if no thread can be started it may not be dropped, which blocks.
-                let runtime = Arc::new(Mutex::new(Some(runtime)));
-                let of_thread = Arc::clone(&runtime);
-                let run = move || {
-                    let runtime = of_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    if let Some(runtime) = runtime {
-                        runtime.block_on(until_closed(alive));
-                    }
-                };
-                if let Err(error) = thread::Builder::new().name("db-mutex".into()).spawn(run) {
-                    let unused = runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    unused.into_iter().for_each(Runtime::shutdown_background);
-                    return Err(error);
-                }
-                (handle, weak)
-            }
-            Time::Tokio => {
-                let handle = Handle::try_current().map_err(io::Error::other)?;
-                let weak = Arc::downgrade(&alive);
-                handle.spawn(until_closed(alive));
-                (handle, weak)
+        if self.time == Time::Tokio
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let weak = Arc::downgrade(&alive);
+            runtime.spawn(until_closed(alive));
+            return Ok(Running { runtime, has_thread: false, alive: weak, closing: Some(closing) });
+        }
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (handle, weak) = (runtime.handle().clone(), Arc::downgrade(&alive));
+        // Kept here too: if no thread can be started it may not be dropped, which blocks.
+        let runtime = Arc::new(Mutex::new(Some(runtime)));
+        let of_thread = Arc::clone(&runtime);
+        let run = move || {
+            let runtime = of_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(runtime) = runtime {
+                runtime.block_on(until_closed(alive));
             }
         };
-        Ok(Running { runtime, alive: weak, closing: Some(closing) })
+        if let Err(error) = thread::Builder::new().name("db-mutex".into()).spawn(run) {
+            let unused = runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+            unused.into_iter().for_each(Runtime::shutdown_background);
+            return Err(error);
+        }
+        Ok(Running { runtime: handle, has_thread: true, alive: weak, closing: Some(closing) })
     }
 
     /// Nothing that can panic runs under this mutex.

@@ -58,6 +58,12 @@ pub enum Invalid {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A call of [`blocking`](crate::DbMutex#runtimes) code where blocking could deadlock.
+    #[error("cannot block here: {reason}")]
+    Blocking {
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// The name of a table.
     #[error("invalid table name {name:?}: {reason}")]
     Table {

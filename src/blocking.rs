@@ -1,0 +1,73 @@
+//! The mutex for code without a runtime: [`DbMutex`], [`Lock`] and [`Guard`] with methods that block.
+//!
+//! ```
+//! # #[cfg(feature = "sqlite-unbundled")]
+//! # mod example {
+//! use std::time::Duration;
+//! use db_mutex::{Error, blocking};
+//!
+//! pub fn main() -> Result<(), Error> {
+//! #   let url = "sqlite::memory:";
+//!     // let url = "sqlite:/var/lib/my-app/locks.db";
+//!     let mutex = blocking::connect(url)?;
+//!
+//!     let lock = mutex.lock("import").ttl(Duration::from_secs(30)).keep_alive(true).wait(Duration::from_secs(10));
+//!     let rows = lock.run(|_guard| 42)?;
+//!     println!("{rows} rows");
+//!
+//!     let guard = mutex.lock("nightly-report").acquire()?;
+//!     // … the work that must not overlap …
+//!     guard.release()
+//! }
+//! # }
+//! # #[cfg(feature = "sqlite-unbundled")]
+//! # example::main().unwrap();
+//! ```
+//!
+//! Everything else is as with the async form, which [`DbMutex`] and [`Guard`] dereference to. [`connect`] makes a mutex for a
+//! program without a runtime, and [`DbMutex::blocking`](crate::DbMutex::blocking) the blocking form of one that is there.
+//!
+//! # Where it may be called
+//!
+//! On any thread, in `spawn_blocking`, and in async code of a multi-thread runtime. In async code of a current-thread runtime a
+//! call that blocks could deadlock: it returns [`Invalid::Blocking`](crate::Invalid::Blocking) at once, and nothing is sent. More
+//! about that is on the page of [the module in core](db_mutex_core::blocking#where-it-may-be-called).
+
+pub use db_mutex_core::blocking::*;
+
+use crate::{Connector, DbMutexBuilder, Error};
+
+/// Connects to the database that `url` names, and brings its table up to date; see [`connect`](crate::connect()).
+///
+/// # Errors
+/// Same as there, and [`Error::Invalid`] where blocking [is refused](self#where-it-may-be-called).
+pub fn connect(url: &str) -> Result<DbMutex, Error> {
+    Ok(Connector::new(url)?.blocking_builder()?.build()?.blocking())
+}
+
+impl Connector {
+    /// Connects like [`builder`](Self::builder), for a program without a runtime. What the builder builds is made blocking by
+    /// [`DbMutex::blocking`](crate::DbMutex::blocking).
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite-unbundled")]
+    /// # fn main() -> Result<(), db_mutex::Error> {
+    /// # let url = "sqlite::memory:";
+    /// let builder = db_mutex::Connector::new(url)?.blocking_builder()?;
+    /// let mutex = builder.keep_alive(true).build()?.blocking();
+    /// mutex.lock("job").acquire()?.release()
+    /// # }
+    /// # #[cfg(not(feature = "sqlite-unbundled"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// Same as [`connect`].
+    pub fn blocking_builder(&self) -> Result<DbMutexBuilder, Error> {
+        let connector = self.clone();
+        let store = open(async move { Ok(connector.store().await) })??;
+        // Connections that are open already end with the runtime that has opened them.
+        let store = store.for_background().unwrap_or(store);
+        Ok(crate::DbMutex::builder(store))
+    }
+}
