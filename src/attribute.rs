@@ -2,6 +2,8 @@
 
 use db_mutex_core::{DbMutex, Error, Lock, RunError};
 
+#[cfg(feature = "blocking")]
+pub use db_mutex_core::blocking::Guard as BlockingGuard;
 pub use db_mutex_core::{Guard, OnLost, Ttl, WaitLimit};
 pub use std::format;
 pub use std::option::Option::Some;
@@ -53,6 +55,44 @@ impl<T> Outcome<T> {
         };
         outcome.unwrap_or_else(self.failed)
     }
+}
+
+#[cfg(feature = "blocking")]
+impl<T> Outcome<T> {
+    /// Runs the body of a function that blocks.
+    pub fn block(self, lock: Result<Lock, Error>, body: impl FnOnce(&BlockingGuard) -> T) -> T {
+        let lock = match lock {
+            Ok(lock) => crate::blocking::Lock::from(lock),
+            Err(error) => return (self.failed)(RunError::Acquire(error)),
+        };
+        let outcome = match self.skipped {
+            Some(skipped) => lock.run_or_skip(body).map(|output| output.unwrap_or_else(skipped)),
+            None => lock.run(body),
+        };
+        outcome.unwrap_or_else(self.failed)
+    }
+}
+
+pub use crate::__if_blocking as if_blocking;
+
+/// The code of a function that blocks.
+#[cfg(feature = "blocking")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __if_blocking {
+    ($code:expr) => {
+        $code
+    };
+}
+
+/// What a function that blocks needs.
+#[cfg(not(feature = "blocking"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __if_blocking {
+    ($code:expr) => {
+        ::std::compile_error!("a function with `blocking` needs the feature `blocking` of the crate db-mutex")
+    };
 }
 
 /// Returns nothing, but a type.

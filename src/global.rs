@@ -27,12 +27,12 @@ use crate::{DbMutex, Error, Invalid};
 
 static MUTEX: OnceLock<DbMutex> = OnceLock::new();
 
-/// Sets the global mutex.
+/// Sets the global mutex; it may also be a blocking one, for both forms share everything.
 ///
 /// # Errors
 /// [`Invalid::GlobalMutex`] if it is set already. It then stays as it is.
-pub fn set(mutex: DbMutex) -> Result<(), Error> {
-    MUTEX.set(mutex).map_err(|_| invalid("is set already; it can be set once, when the program starts"))
+pub fn set(mutex: impl Into<DbMutex>) -> Result<(), Error> {
+    MUTEX.set(mutex.into()).map_err(|_| invalid("is set already; it can be set once, when the program starts"))
 }
 
 /// Returns the global mutex.

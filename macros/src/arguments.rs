@@ -24,6 +24,7 @@ pub(crate) struct Arguments {
     pub(crate) on_held: Option<Given<OnHeld>>,
     pub(crate) on_lost: Option<Given<OnLost>>,
     pub(crate) guard: Option<Ident>,
+    pub(crate) blocking: Option<Given<bool>>,
     pub(crate) krate: Option<Path>,
     seen: Vec<String>,
 }
@@ -52,6 +53,11 @@ impl Arguments {
     /// Whether the function is skipped while the lock is held.
     pub(crate) fn skips(&self) -> bool {
         self.on_held.is_some_and(|on_held| on_held.value == OnHeld::Skip)
+    }
+
+    /// Where `blocking` is said, if the function blocks.
+    pub(crate) fn blocks(&self) -> Option<Span> {
+        self.blocking.filter(|blocking| blocking.value).map(|blocking| blocking.span)
     }
 
     /// The path of what generated code calls.
@@ -116,6 +122,7 @@ impl Arguments {
         if input.parse::<Option<Token![=]>>()?.is_none() {
             match name.as_str() {
                 "keep_alive" => self.keep_alive = Some(Given { value: true, span: word.span() }),
+                "blocking" => self.blocking = Some(Given { value: true, span: word.span() }),
                 "guard" => self.guard = Some(word),
                 _ => return Err(value::missing(&word)),
             }
@@ -130,6 +137,11 @@ impl Arguments {
             "hold_at_most" => self.hold_at_most = Some(value::limit(&word, input, None)?),
             "on_held" => self.on_held = Some(value::choice(&word, input, &OnHeld::WORDS)?),
             "on_lost" => self.on_lost = Some(value::choice(&word, input, &OnLost::WORDS)?),
+            "blocking" => {
+                // Also if the value is a mistake.
+                self.blocking = Some(Given { value: true, span: word.span() });
+                self.blocking = Some(value::flag(&word, input)?);
+            }
             "guard" => self.guard = Some(value::variable(&word, input)?),
             _ => self.krate = Some(value::path(&word, input)?),
         }

@@ -9,11 +9,11 @@ use crate::duration::show;
 use crate::errors::Errors;
 use crate::function::Function;
 use crate::rules::{MAX_TTL, MIN_TTL};
-use crate::value::{Given, Limit, OnHeld};
+use crate::value::{Given, Limit, OnHeld, OnLost};
 
 /// Adds what is wrong with the options.
 pub(crate) fn options(arguments: &Arguments, errors: &mut Errors) {
-    let Arguments { ttl, wait, keep_alive, hold_at_least, hold_at_most, on_held, .. } = arguments;
+    let Arguments { ttl, wait, keep_alive, hold_at_least, hold_at_most, on_held, on_lost, .. } = arguments;
     let is_endless = |given: &Option<Given<Limit>>| given.is_some_and(|given| given.value == Limit::Endless);
     let (ttl_length, at_least, at_most) = (length(ttl), length(hold_at_least), length(hold_at_most));
     if let (Some(ttl), Some(given)) = (ttl_length, ttl) {
@@ -49,6 +49,12 @@ pub(crate) fn options(arguments: &Arguments, errors: &mut Errors) {
         && is_endless(wait)
     {
         errors.at(*span, "with `wait = \"forever\"` nothing is ever skipped; leave out one of the two");
+    }
+    if let Some(Given { value: OnLost::Drop, span }) = on_lost
+        && arguments.blocks().is_some()
+    {
+        let advice = "leave it out, and let the body return when `guard.is_valid()` is `false`";
+        errors.at(*span, format!("nothing can drop a body that blocks, it has no await point; {advice}"));
     }
 }
 

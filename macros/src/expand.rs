@@ -16,7 +16,7 @@ use crate::value::{Limit, OnLost};
 pub(crate) fn function(arguments: &Arguments, id: &Template, function: Function) -> TokenStream {
     let Function { attributes, visibility, signature, inner, body, output } = function;
     let body = match body {
-        Body::Async(body) => under_lock(arguments, id, &body, output),
+        Body::Async(body) | Body::Blocking(body) => under_lock(arguments, id, &body, output),
         Body::Future { before, future, pin } => {
             let (attributes, capture, block) = (&future.attrs, &future.capture, &future.block);
             let mut body = Group::new(Delimiter::Brace, block.stmts.iter().map(ToTokens::to_token_stream).collect());
@@ -56,6 +56,15 @@ fn under_lock(arguments: &Arguments, id: &Template, body: &Group, output: Option
     };
     let mut inside = Group::new(Delimiter::Brace, inside);
     inside.set_span(site.located_at(body.span()));
+    if arguments.blocks().is_some() {
+        // A macro of the crate, which says so where its feature is missing.
+        return quote_spanned! {site=>
+            #private::if_blocking!({
+                let lock = #lock;
+                #private::#or_what::<#output>().block(lock, move |#guard: &#private::BlockingGuard| #inside)
+            })
+        };
+    }
     quote_spanned! {site=>
         let lock = #lock;
         #private::#or_what::<#output>().run(lock, async move |#guard: &#private::Guard| #inside).await

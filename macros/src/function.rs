@@ -1,6 +1,6 @@
 //! The function under the attribute: whether it can run under a lock, and where its body is.
 
-use proc_macro2::{Group, TokenStream};
+use proc_macro2::{Group, Span, TokenStream};
 use syn::parse::{ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::{
@@ -23,27 +23,30 @@ pub(crate) struct Function {
 pub(crate) enum Body {
     /// That of an `async fn`, with its braces.
     Async(Group),
+    /// That of a function that blocks, with its braces.
+    Blocking(Group),
     /// That of a function which returns a future: statements, and then `async move { … }`, or `Box::pin` of it. So
     /// async-trait writes methods, and so do people.
     Future { before: Vec<Stmt>, future: Box<ExprAsync>, pin: Option<ExprPath> },
 }
 
-const PLAIN: &str = "`#[db_mutex]` needs an `async fn`; blocking functions are not supported yet. If another attribute makes \
-                     it one, such as `#[tokio::main]`, put this one above it";
+const PLAIN: &str = "`#[db_mutex]` needs an `async fn`, or the option `blocking`. If another attribute makes it a function \
+                     that blocks, such as `#[tokio::main]`, put this one above it";
+const NOT_PLAIN: &str = "`blocking` is for functions that are not async; leave it out";
 
 impl Function {
-    /// Parses the item under the attribute.
+    /// Parses the item under the attribute, which is said to block at `blocking`.
     ///
     /// # Errors
     /// It is not a function, or one that cannot run under a lock.
-    pub(crate) fn parse(item: TokenStream) -> syn::Result<Self> {
+    pub(crate) fn parse(item: TokenStream, blocking: Option<Span>) -> syn::Result<Self> {
         let (attributes, visibility, signature, body) = parts.parse2(item)?;
         let Some(body) = body else {
             let message = "`#[db_mutex]` needs a body to run under the lock; put it on the implementation";
             return Err(Error::new(signature.ident.span(), message));
         };
         if let Some(word) = &signature.constness {
-            return Err(Error::new(word.span, "a `const fn` cannot wait for a lock; make it an `async fn`"));
+            return Err(Error::new(word.span, "a `const fn` cannot wait for a lock; leave out `const`"));
         }
         if let ReturnType::Type(_, output) = &signature.output
             && matches!(**output, Type::Never(_))
@@ -52,13 +55,22 @@ impl Function {
                 "a function that never returns cannot report that the lock is held or lost; return `Result<_, E>`";
             return Err(Error::new_spanned(output, message));
         }
-        let (inner, body, output) = if signature.asyncness.is_some() {
+        let is_async = signature.asyncness.is_some();
+        if let Some(blocking) = blocking.filter(|_| is_async) {
+            return Err(Error::new(blocking, NOT_PLAIN));
+        }
+        if let Some(blocking) = blocking.filter(|_| output_of_future(&signature.output).is_some()) {
+            let message =
+                format!("{NOT_PLAIN}: the lock would be released before the future runs that this one returns");
+            return Err(Error::new(blocking, message));
+        }
+        let (inner, body, output) = if is_async || blocking.is_some() {
             let output = match &signature.output {
                 ReturnType::Type(_, output) => Some((**output).clone()),
                 ReturnType::Default => None,
             };
             let (inner, body) = without_inner(&body)?;
-            (inner, Body::Async(body), output)
+            (inner, if is_async { Body::Async(body) } else { Body::Blocking(body) }, output)
         } else {
             let plain = || Error::new(signature.fn_token.span, PLAIN);
             let (before, future, pin) = future_of(&body).ok_or_else(plain)?;

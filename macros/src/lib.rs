@@ -46,7 +46,7 @@ pub fn db_mutex(arguments: proc_macro::TokenStream, item: proc_macro::TokenStrea
 fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
     let mut errors = Errors::default();
     let mut arguments = Arguments::parse(arguments, &mut errors);
-    let function = errors.take(Function::parse(item));
+    let function = errors.take(Function::parse(item, arguments.blocks()));
     checks::options(&arguments, &mut errors);
     if let Some(function) = &function {
         checks::function(&arguments, function, &mut errors);

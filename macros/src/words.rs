@@ -5,8 +5,19 @@ use syn::Ident;
 use crate::suggest::{list, nearest};
 
 /// The options, as messages list them.
-pub(crate) const OPTIONS: &[&str] =
-    &["store", "ttl", "wait", "keep_alive", "hold_at_least", "hold_at_most", "on_held", "on_lost", "guard", "crate"];
+pub(crate) const OPTIONS: &[&str] = &[
+    "store",
+    "ttl",
+    "wait",
+    "keep_alive",
+    "hold_at_least",
+    "hold_at_most",
+    "on_held",
+    "on_lost",
+    "guard",
+    "blocking",
+    "crate",
+];
 
 /// A value for an option.
 pub(crate) fn example(option: &Ident) -> &'static str {
@@ -14,7 +25,7 @@ pub(crate) fn example(option: &Ident) -> &'static str {
         "store" => "self.mutex",
         "ttl" => "\"30m\"",
         "wait" => "\"10s\"",
-        "keep_alive" => "true",
+        "keep_alive" | "blocking" => "true",
         "hold_at_least" => "\"5s\"",
         "hold_at_most" => "\"2h\"",
         "on_held" => "\"skip\"",
@@ -38,7 +49,7 @@ pub(crate) fn expected() -> String {
 pub(crate) fn unknown(word: &str) -> String {
     let advice = match word {
         _ if means_id(word) => "the lock id comes first, without a name: `#[db_mutex(\"nightly-report\")]`".to_owned(),
-        "blocking" => "blocking functions are not supported yet".to_owned(),
+        "sync" | "block" => "write `blocking`".to_owned(),
         "timeout" => "`wait` is how long to wait for the lock, `ttl` is how long the lease lasts".to_owned(),
         "suppress_acquisition_exceptions" | "skip" | "try" => "write `on_held = \"skip\"`".to_owned(),
         "mutex" | "db" | "database" | "url" => "write `store = …` with a `DbMutex`".to_owned(),

@@ -30,6 +30,13 @@ pub struct Lock {
     lock: crate::Lock,
 }
 
+impl From<crate::Lock> for Lock {
+    /// Its [`on_lost`](crate::Lock::on_lost) has no effect.
+    fn from(lock: crate::Lock) -> Self {
+        Self { lock }
+    }
+}
+
 impl Lock {
     pub(super) fn new(lock: crate::Lock) -> Self {
         Self { lock }

@@ -1,5 +1,6 @@
 //! What a function does under the attribute, on a mutex in memory.
 
+mod blocking;
 mod forms;
 mod global;
 mod guard;
