@@ -80,6 +80,30 @@
 //! # example::main().unwrap();
 //! ```
 //!
+//! # Code without a runtime
+//!
+//! With the feature `blocking`, the module of that name has the same handle, guard and `run` for code that blocks; the attribute
+//! then takes `blocking` for a plain `fn`. They may be called on any thread, also in `spawn_blocking` and in async code of a
+//! multi-thread runtime; where a call could deadlock it returns an error that says so.
+//!
+//! ```
+//! # #[cfg(all(feature = "blocking", feature = "sqlite-unbundled"))]
+//! # mod example {
+//! use db_mutex::{Error, blocking};
+//!
+//! pub fn main() -> Result<(), Error> {
+//! #   let url = "sqlite::memory:";
+//!     // let url = "sqlite:/var/lib/my-app/locks.db";
+//!     let mutex = blocking::connect(url)?;
+//!     let rows = mutex.run("import", |_guard| 42)?;
+//! #   assert_eq!(rows, 42);
+//!     Ok(())
+//! }
+//! # }
+//! # #[cfg(all(feature = "blocking", feature = "sqlite-unbundled"))]
+//! # example::main().unwrap();
+//! ```
+//!
 //! # A leader, until the lock is lost
 //!
 //! A short lease that is renewed: if this process dies, another leads some ten seconds later. If the lease cannot be kept,

@@ -64,6 +64,8 @@ use crate::{
 /// guards, and requests from other runtimes. So a runtime that is blocked, or that ends, loses no lock. (A store on a pool of
 /// your application sends everything through that pool, and depends on its runtime.)
 ///
+/// Code without a runtime calls the methods of the module `blocking`, which the feature of that name adds.
+///
 /// A forked child cannot use the mutex of its parent: its calls fail, and its guards release nothing.
 ///
 /// # Dropping

@@ -32,7 +32,6 @@ pub(crate) enum Body {
 
 const PLAIN: &str = "`#[db_mutex]` needs an `async fn`, or the option `blocking`. If another attribute makes it a function \
                      that blocks, such as `#[tokio::main]`, put this one above it";
-const NOT_PLAIN: &str = "`blocking` is for functions that are not async; leave it out";
 
 impl Function {
     /// Parses the item under the attribute, which is said to block at `blocking`.
@@ -57,11 +56,11 @@ impl Function {
         }
         let is_async = signature.asyncness.is_some();
         if let Some(blocking) = blocking.filter(|_| is_async) {
-            return Err(Error::new(blocking, NOT_PLAIN));
+            return Err(Error::new(blocking, "`blocking` is for functions that are not async; leave it out"));
         }
         if let Some(blocking) = blocking.filter(|_| output_of_future(&signature.output).is_some()) {
             let message =
-                format!("{NOT_PLAIN}: the lock would be released before the future runs that this one returns");
+                "the future that this function returns would run after the release of the lock; leave out `blocking`";
             return Err(Error::new(blocking, message));
         }
         let (inner, body, output) = if is_async || blocking.is_some() {

@@ -2,6 +2,8 @@
 
 mod guards;
 mod predecessor;
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+mod servers;
 mod situations;
 mod testing;
 
@@ -59,6 +61,34 @@ fn sqlite_of_an_idle_runtime() -> Made {
         mutex
     });
     Made { mutex: mutex.into(), _folder: Some(folder), _runtime: Some(runtime) }
+}
+
+/// In a table of its own.
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+fn connector(server: &str) -> db_mutex::Connector {
+    static TABLES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = TABLES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let table = format!("blocking_{}_{number}", std::process::id());
+    let connector = db_mutex::Connector::new(&db_mutex_test_servers::url(server)).unwrap();
+    connector.table(db_mutex::TableName::new(table).unwrap())
+}
+
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+fn of_server(server: &str) -> Made {
+    let mutex = connector(server).blocking_builder().unwrap().build().unwrap();
+    Made { mutex: mutex.blocking(), _folder: None, _runtime: None }
+}
+
+/// Connected and first used in a runtime that nothing drives any more.
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+fn of_server_and_an_idle_runtime(server: &str) -> Made {
+    let runtime = current_thread();
+    let mutex = runtime.block_on(async {
+        let mutex = connector(server).connect().await.unwrap();
+        mutex.lock("first").acquire().await.unwrap().release().await.unwrap();
+        mutex
+    });
+    Made { mutex: mutex.into(), _folder: None, _runtime: Some(runtime) }
 }
 
 fn current_thread() -> Runtime {

@@ -7,9 +7,7 @@ use db_mutex::admin::ListFilter;
 use db_mutex::{Error, WaitLimit, blocking};
 use tokio::task::{LocalSet, spawn, spawn_blocking};
 
-use crate::{
-    Made, SECOND, current_thread, is_refused, memory, multi_thread, sqlite, sqlite_of_an_idle_runtime, watched,
-};
+use crate::{Made, SECOND, current_thread, is_refused, multi_thread, watched};
 
 /// Every method, and a lock that another thread releases.
 fn everything(mutex: &blocking::DbMutex) {
@@ -232,24 +230,37 @@ fn both_forms_of_a_mutex(made: Made) {
 }
 
 macro_rules! tests {
-    ($($store:ident: $($situation:ident)*;)*) => {
-        $(mod $store {
-            $(#[test]
-            fn $situation() {
-                super::watched(|| super::$situation(super::$store()));
-            })*
+    ($($name:ident = $make:expr;)*) => {
+        $(mod $name {
+            use super::*;
+
+            tests! {
+                $make => a_plain_thread many_threads a_current_thread_runtime a_multi_thread_runtime
+                all_workers_of_a_runtime spawn_blocking_of_each_runtime a_drop a_thread_that_ends
+                a_guard_in_a_current_thread_runtime both_forms_of_a_mutex
+            }
+        })*
+    };
+    ($make:expr => $($situation:ident)*) => {
+        $(#[test]
+        fn $situation() {
+            watched(|| super::$situation($make));
         })*
     };
 }
 
 tests! {
-    memory: a_plain_thread many_threads a_current_thread_runtime a_multi_thread_runtime all_workers_of_a_runtime
-        spawn_blocking_of_each_runtime a_drop a_thread_that_ends a_guard_in_a_current_thread_runtime both_forms_of_a_mutex;
-    sqlite: a_plain_thread many_threads a_current_thread_runtime a_multi_thread_runtime all_workers_of_a_runtime
-        spawn_blocking_of_each_runtime a_drop a_thread_that_ends a_guard_in_a_current_thread_runtime both_forms_of_a_mutex;
-    sqlite_of_an_idle_runtime: a_plain_thread many_threads a_current_thread_runtime a_multi_thread_runtime
-        all_workers_of_a_runtime spawn_blocking_of_each_runtime a_drop a_thread_that_ends
-        a_guard_in_a_current_thread_runtime both_forms_of_a_mutex;
+    memory = crate::memory();
+    sqlite = crate::sqlite();
+    sqlite_of_an_idle_runtime = crate::sqlite_of_an_idle_runtime();
+}
+
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+tests! {
+    postgres = crate::of_server("postgres");
+    postgres_of_an_idle_runtime = crate::of_server_and_an_idle_runtime("postgres");
+    mariadb = crate::of_server("mariadb");
+    mariadb_of_an_idle_runtime = crate::of_server_and_an_idle_runtime("mariadb");
 }
 
 /// As users write them: a test without a runtime.

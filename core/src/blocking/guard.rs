@@ -79,7 +79,10 @@ impl Guard {
     /// # Errors
     /// Same as [`lost`](Self::lost).
     pub fn until_expiring(&self, lead: Duration) -> Result<(), Error> {
-        self.wait(Action::Read, async { Ok(self.guard.until_expiring(lead).await) })
+        self.wait(Action::Read, async {
+            self.guard.until_expiring(lead).await;
+            Ok(())
+        })
     }
 
     /// Releases the lock, and reports whether it was held until now.

@@ -49,7 +49,8 @@ pub(super) fn wait<T>(
 /// }
 /// ```
 ///
-/// Connections that were opened by it end with the runtime. The blocking form of a mutex opens its own.
+/// Connections that were opened by it end with the runtime. The blocking form of a mutex opens its own. (A store on a pool of
+/// your application belongs to the runtime that makes it; make it in the runtime of the pool, and not here.)
 ///
 /// # Errors
 /// [`Error::Connect`] with the error of `opening`, or if no thread can be started; [`Error::Invalid`] where blocking

@@ -58,7 +58,7 @@ pub enum Invalid {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// A call of [`blocking`](crate::DbMutex#runtimes) code where blocking could deadlock.
+    /// A call of the module `blocking` where blocking could deadlock.
     #[error("cannot block here: {reason}")]
     Blocking {
         /// Why not, and what to do.

@@ -62,6 +62,16 @@ pub async fn by_path(mutex: &locks::DbMutex, id: u8) -> ::std::option::Option<u8
     ::std::option::Option::Some(id)
 }
 
+/// Blocks.
+///
+/// # Errors
+/// Those of the lock.
+#[locks::db_mutex("job-{id}", crate = crate::locks_of_ours, store = mutex, blocking, guard)]
+pub fn blocks(mutex: &locks::blocking::DbMutex, id: u8) -> ::std::result::Result<u8, locks::Error> {
+    guard.ensure(::std::time::Duration::from_secs(1))?;
+    ::std::result::Result::Ok(id)
+}
+
 /// Uses the global mutex.
 ///
 /// # Errors
@@ -79,5 +89,10 @@ mod tests {
         assert_eq!(super::by_name(&mutex, 1).await.ok(), Some(1));
         assert_eq!(super::by_path(&mutex, 2).await, Some(2));
         assert!(super::global().await.is_err());
+    }
+
+    #[test]
+    fn the_function_that_blocks_runs() {
+        assert_eq!(super::blocks(&locks::testing::mutex().0.blocking(), 3).ok(), Some(3));
     }
 }

@@ -37,6 +37,37 @@ pub async fn all_options(mutex: &DbMutex, id: u32, name: &str) -> Result<String,
     Ok(format!("{name} {}", guard.fence()))
 }
 
+/// Blocks, with every option that it can have.
+///
+/// # Errors
+/// Those of the lock.
+#[db_mutex(
+    "report-{id}-{name:>8}",
+    store = mutex,
+    ttl = "30s",
+    wait = "5s",
+    keep_alive,
+    hold_at_least = "5s",
+    hold_at_most = "1h",
+    on_held = "error",
+    on_lost = "finish",
+    guard,
+    blocking
+)]
+pub fn blocks(mutex: &DbMutex, id: u32, name: &str) -> Result<String, Error> {
+    guard.ensure(std::time::Duration::from_secs(1))?;
+    if id == 0 {
+        return Ok(String::new());
+    }
+    Ok(format!("{name} {}", guard.fence()))
+}
+
+/// Blocks, and may be skipped.
+#[db_mutex("report", on_held = "skip", blocking)]
+pub fn blocks_or_skips<T: Display>(value: T) -> Option<String> {
+    Some(value.to_string())
+}
+
 /// Has the other words.
 #[db_mutex("words", store = &mutex, ttl = "none", wait = "10s", keep_alive = false, on_held = "skip", on_lost = "finish", guard = _lease)]
 pub async fn other_words(mutex: DbMutex) {
