@@ -1,5 +1,7 @@
 //! The blocking form, from everywhere it may be called, and where it is refused. A test that hangs fails.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod guards;
 mod predecessor;
 #[cfg(all(feature = "postgres", feature = "mysql"))]

@@ -1,5 +1,7 @@
 //! Where the blocking form is called from.
 
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::thread;
 
@@ -33,7 +35,7 @@ fn everything(mutex: &blocking::DbMutex) {
     assert!(waited.extend(60 * SECOND).unwrap_err().is_lost());
     assert_eq!(waited.lost().unwrap(), waited.lost_reason().unwrap());
     assert!(waited.release().unwrap_err().is_lost());
-    assert_eq!(mutex.run("job", |guard| guard.is_valid()).unwrap(), true);
+    assert!(mutex.run("job", |guard| guard.is_valid()).unwrap());
     assert_eq!(mutex.run_or_skip("job", |_| 42).unwrap(), Some(42));
     mutex.purge_expired(SECOND).unwrap();
     drop(lock.acquire().unwrap());
@@ -72,17 +74,12 @@ fn a_plain_thread(made: Made) {
 }
 
 fn many_threads(made: Made) {
-    let counter = std::sync::atomic::AtomicU32::new(0);
+    let counter = AtomicU32::new(0);
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..25 {
-                    let count = |_: &_| {
-                        counter.store(
-                            counter.load(std::sync::atomic::Ordering::SeqCst) + 1,
-                            std::sync::atomic::Ordering::SeqCst,
-                        )
-                    };
+                    let count = |_: &_| counter.store(counter.load(SeqCst) + 1, SeqCst);
                     made.mutex.lock("counter").wait(50 * SECOND).run(count).unwrap();
                 }
             });
@@ -175,10 +172,12 @@ fn a_drop(made: Made) {
     multi_thread(1).block_on(async { spawn(async move { drop(Calls(|| everything(&task))) }).await.unwrap() });
 }
 
+type OnExit = Box<dyn FnMut()>;
+
 /// The destructors of a thread's own values run when tokio's are gone, or not: neither may panic.
 fn a_thread_that_ends(made: Made) {
     thread_local! {
-        static LATE: std::cell::RefCell<Option<Calls<Box<dyn FnMut()>>>> = const { std::cell::RefCell::new(None) };
+        static LATE: RefCell<Option<Calls<OnExit>>> = const { RefCell::new(None) };
     }
     let (send, ended) = channel();
     let mutex = made.mutex.clone();
