@@ -126,6 +126,17 @@ fn a_multi_thread_runtime(made: Made) {
     });
 }
 
+/// Tokio's own futures are not ready any more in a task that has used up its budget, until it yields.
+fn a_task_without_budget(made: Made) {
+    multi_thread(1).block_on(std::future::poll_fn(|context| {
+        let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();
+        (0..1_000).for_each(|number| send.send(number).unwrap());
+        while receive.poll_recv(context).is_ready() {}
+        everything(&made.mutex);
+        std::task::Poll::Ready(())
+    }));
+}
+
 /// More callers than workers.
 fn all_workers_of_a_runtime(made: Made) {
     let runtime = multi_thread(2);
@@ -234,7 +245,7 @@ macro_rules! tests {
             use super::*;
 
             tests! {
-                $make => a_plain_thread many_threads a_current_thread_runtime a_multi_thread_runtime
+                $make => a_plain_thread many_threads a_current_thread_runtime a_multi_thread_runtime a_task_without_budget
                 all_workers_of_a_runtime spawn_blocking_of_each_runtime a_drop a_thread_that_ends
                 a_guard_in_a_current_thread_runtime both_forms_of_a_mutex
             }
