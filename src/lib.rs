@@ -265,6 +265,7 @@
 //! | `tls-aws-lc-rs` | the same with aws-lc, which is then used in place of ring |
 //! | `macros` | [`#[db_mutex]`][attribute], and `global`: a mutex that is set once |
 //! | `blocking` | `blocking`: the mutex for code without a runtime, and `#[db_mutex(…, blocking)]` |
+//! | `tower` | [`LockLayer`][layer]: a service of tower under a lock, for apalis, axum and others |
 //! | `metrics` | the metrics below |
 //! | `all-backends` | all backends |
 //!
@@ -301,6 +302,8 @@
 #![cfg_attr(not(feature = "sqlite-unbundled"), doc = "[`verify_in`]: #features")]
 #![cfg_attr(feature = "macros", doc = "[attribute]: macro@db_mutex")]
 #![cfg_attr(not(feature = "macros"), doc = "[attribute]: #features")]
+#![cfg_attr(feature = "tower", doc = "[layer]: tower::LockLayer")]
+#![cfg_attr(not(feature = "tower"), doc = "[layer]: #features")]
 
 #[cfg(feature = "macros")]
 mod attribute;
@@ -309,6 +312,8 @@ pub mod blocking;
 mod connect;
 #[cfg(feature = "macros")]
 pub mod global;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 /// The README's example compiles.
 #[cfg(all(doctest, feature = "sqlite-unbundled"))]
