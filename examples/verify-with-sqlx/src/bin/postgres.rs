@@ -1,11 +1,19 @@
 //! Commits a transaction of sqlx only if the lock is still held at that moment.
+//!
+//! Needs a server: `DATABASE_URL=postgres://user:password@host/database`.
+//!
+//! ```text
+//! held: verified and committed
+//! lost: lock `report` was lost: its lease expired; work under it may have overlapped a successor's
+//! lost in between: the first run still saw the lock, the second did not
+//! ```
 
 use std::error::Error;
 use std::time::Duration;
 
-use db_mutex_core::store::VerifyQuery;
-use db_mutex_core::{DbMutex, Fence, Guard};
-use db_mutex_postgres::PostgresStore;
+use db_mutex::postgres::PostgresStore;
+use db_mutex::store::VerifyQuery;
+use db_mutex::{DbMutex, Fence, Guard};
 use sqlx::{PgConnection, PgPool};
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -29,13 +37,13 @@ async fn main() -> Result<(), Failure> {
     let (guard, fence) = task.await??;
     assert_eq!(fence, guard.fence());
     assert_eq!(reports(&pool).await?, 1);
-    println!("held: verified and committed under the fence {fence}");
+    println!("held: verified and committed");
 
     // An operator takes the lock away, and another holder gets it: the work is undone.
     mutex.force_release("report").await?;
     let successor = acquire(&mutex).await?;
     let error = write_report(&store, &pool, &guard).await.err().ok_or("a lock that was taken away was verified")?;
-    assert!(error.downcast_ref().is_some_and(db_mutex_core::Error::is_lost), "{error}");
+    assert!(error.downcast_ref().is_some_and(db_mutex::Error::is_lost), "{error}");
     assert_eq!(reports(&pool).await?, 1);
     println!("lost: {error}");
     successor.release().await?;
@@ -47,7 +55,7 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-async fn acquire(mutex: &DbMutex) -> Result<Guard, db_mutex_core::Error> {
+async fn acquire(mutex: &DbMutex) -> Result<Guard, db_mutex::Error> {
     mutex.lock("report").ttl(Duration::from_secs(60)).wait(Duration::from_secs(5)).acquire().await
 }
 
