@@ -3,6 +3,7 @@
 
 test_command() {
     local place=$folder/command part status=0
+    install_missing || return
     mkdir -p "$place/bin"
     cp "$targets/debug/db-mutex" "$place/bin/"
     echo "sqlite:$place/locks.db" >"$place/url"
@@ -22,6 +23,29 @@ test_command() {
     return $status
 }
 
+install_missing() {
+    local missing=()
+    command -v systemd-analyze >/dev/null || missing+=(systemd)
+    python_with_yaml >/dev/null || missing+=(python3-yaml)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        say "missing; as root: apt-get install --no-install-recommends ${missing[*]}"
+        return 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq -o DPkg::Lock::Timeout=300 update || true
+    apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# The first Python may be another than Debian's, and not have it.
+python_with_yaml() {
+    local python
+    for python in python3 /usr/bin/python3; do
+        if "$python" -c 'import yaml' 2>/dev/null; then echo "$python"; return; fi
+    done
+    return 1
+}
+
 here_instead() { # PLACE: its folders in place of the machine's, in what is read
     sed -e "s|/usr/local/bin|$1/bin|g; s|/etc/db-mutex.url|$1/url|g; s|/run/secrets/db-mutex/url|$1/url|g; s|%d/db-mutex.url|$1/url|g"
 }
@@ -34,7 +58,7 @@ prints() { # EXPECTED COMMAND…
 
 # Variables are those that cron sets, and the file's. A line is five fields and a command for sh, in which % would be a newline.
 test_crontab() { # PLACE
-    local line minute hour day month weekday command printed=() settings=() number='^[0-9*,/-]+$'
+    local line minute hour day month weekday command field printed=() settings=() number='^[0-9*,/-]+$'
     while IFS= read -r line; do
         case $line in
         '' | '#'*) continue ;;
@@ -54,11 +78,7 @@ test_crontab() { # PLACE
 }
 
 test_systemd() { # PLACE
-    local start
-    if ! command -v systemd-analyze >/dev/null; then
-        say "systemd-analyze is missing; install systemd"
-        return 1
-    fi
+    local start unit
     for unit in examples/command/nightly-report.{service,timer}; do
         here_instead "$1" <"$unit" >"$1/${unit##*/}"
     done
@@ -73,12 +93,8 @@ test_systemd() { # PLACE
 
 test_kubernetes() { # PLACE
     local argv
-    if ! python3 -c 'import yaml' 2>/dev/null; then
-        say "Python's yaml is missing; install python3-yaml"
-        return 1
-    fi
     here_instead "$1" <examples/command/cronjob.yaml >"$1/cronjob.yaml"
-    python3 - "$1/cronjob.yaml" >"$1/argv" <<'PYTHON' || return
+    "$(python_with_yaml)" - "$1/cronjob.yaml" >"$1/argv" <<'PYTHON' || return
 import sys, yaml
 
 job = yaml.safe_load(open(sys.argv[1]))

@@ -96,16 +96,21 @@ async fn client(address: SocketAddr) -> Result<String, Failure> {
     guard.release().await?;
 
     let slow = tokio::spawn(request(address, "/import/slow"));
-    // Its lock is held once it is under way, and so is that of the job in the background.
-    for id in ["/import/slow", "leader"] {
-        while another_process.find(id).await?.is_none_or(|row| row.state() != LockState::Held) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    // Both locks should be held when the server is stopped.
+    while !is_held(&another_process, "leader").await? {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    while !is_held(&another_process, "/import/slow").await? && !slow.is_finished() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     another_process.shutdown(Duration::from_secs(5)).await;
     println!("SIGTERM");
     std::process::Command::new("kill").arg(std::process::id().to_string()).status()?;
     slow.await?
+}
+
+async fn is_held(mutex: &DbMutex, id: &str) -> Result<bool, db_mutex::Error> {
+    Ok(mutex.find(id).await?.is_some_and(|row| row.state() == LockState::Held))
 }
 
 /// Returns the status and the body.

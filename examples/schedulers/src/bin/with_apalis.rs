@@ -6,8 +6,8 @@
 //! Both processes together print lines such as these, until Ctrl-C or SIGTERM:
 //!
 //! ```text
-//! report-1767225601: written
-//! report-1767225601: skipped
+//! report-1767225600: written
+//! report-1767225600: skipped
 //! report-1767225602: skipped
 //! report-1767225602: written
 //! ```
@@ -35,9 +35,9 @@ async fn main() -> Result<(), BoxDynError> {
     })
     .skip_with(|held| println!("{}: skipped", held.lock_id().map_or("", |id| id.as_str())));
 
-    let every_second = cron::Schedule::from_str("* * * * * *")?;
+    let every_two_seconds = cron::Schedule::from_str("*/2 * * * * *")?;
     WorkerBuilder::new("report")
-        .backend(CronScheduler::new(every_second))
+        .backend(CronScheduler::new(every_two_seconds))
         .layer(each_tick_once)
         .build(report)
         .run_until(stopped())
