@@ -32,6 +32,7 @@
 //! | `keeper` | db-mutex, its keeper and the command stopped or killed at the wrong moment |
 //! | `matrix` | the table of docs/command.md, beside flock(1) |
 //! | `release` | the database is away when the command ends |
+//! | `predecessor` | the tests of django-db-mutex, by their names |
 //! | `first_process` | the first process of a container |
 //! | `tls` | whom the servers' certificates have to be from |
 
@@ -52,6 +53,7 @@ mod matrix;
 mod nesting;
 mod pages;
 mod postgres;
+mod predecessor;
 mod pty;
 mod reading;
 mod release;
