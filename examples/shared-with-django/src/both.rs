@@ -1,0 +1,175 @@
+use std::time::Duration;
+
+use db_mutex_core::admin::StoreTime;
+use db_mutex_core::store::rules::Row;
+use db_mutex_core::{Fence, HolderName, OwnerToken, Ttl};
+
+/// A row of `db_mutex_dbmutex`: while it exists, Django does not acquire the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DjangoRow {
+    /// SQLite never assigns it twice, and Django releases by it: neither side can release a lock that is no longer its own.
+    pub(crate) id: i64,
+    /// Django deletes the row once this is `DB_MUTEX_TTL_SECONDS` ago.
+    pub(crate) creation_time: StoreTime,
+}
+
+/// A row of `db_mutex_rust`: what the contract needs and Django's table does not have.
+#[derive(Debug, Clone)]
+pub(crate) struct OurRow {
+    pub(crate) row: Row,
+    /// Django's row that was inserted for this acquisition.
+    pub(crate) django_id: Option<i64>,
+}
+
+/// The two rows of a lock id, as one transaction has read them.
+#[derive(Debug)]
+pub(crate) struct Both {
+    pub(crate) django: Option<DjangoRow>,
+    pub(crate) ours: Option<OurRow>,
+}
+
+/// What becomes of Django's row.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The lock is free.
+    Delete,
+    /// The same acquisition lasts until another time.
+    Move(StoreTime),
+    /// A new acquisition: a new id, so that the one before finds its row gone.
+    Replace(StoreTime),
+}
+
+impl Both {
+    /// The rows as the one row of the contract. `django_ttl` is `DB_MUTEX_TTL_SECONDS`.
+    pub(crate) fn row(&self, django_ttl: Option<Duration>, now: StoreTime) -> Option<Row> {
+        match (self.django, &self.ours) {
+            (Some(django), Some(ours)) if ours.django_id == Some(django.id) => Some(ours.row.clone()),
+            (Some(django), ours) => {
+                let before = ours.as_ref().map(|ours| without_django_row(&ours.row, now));
+                Some(django.as_row(before.as_ref(), django_ttl))
+            }
+            (None, Some(ours)) if ours.django_id.is_some() => Some(without_django_row(&ours.row, now)),
+            (None, ours) => ours.as_ref().map(|ours| ours.row.clone()),
+        }
+    }
+
+    /// What to do to Django's row so that it says the same as `after`, which was `before`.
+    pub(crate) fn change(before: Option<&Row>, after: &Row, django_ttl: Option<Duration>, now: StoreTime) -> Change {
+        let same_acquisition = before.is_some_and(|before| before.fence == after.fence);
+        match (after.owner.is_some() || after.expires_at > now, same_acquisition) {
+            (false, _) => Change::Delete,
+            (true, true) => Change::Move(creation_time(after, django_ttl)),
+            (true, false) => Change::Replace(creation_time(after, django_ttl)),
+        }
+    }
+}
+
+impl DjangoRow {
+    /// Stands for the owner token, which Django does not have. No store function grants to it, because no client has it.
+    pub(crate) fn owner(self) -> OwnerToken {
+        let mut bytes = *b"django: 01234567";
+        bytes[8..].copy_from_slice(&self.id.to_be_bytes());
+        OwnerToken::from_bytes(bytes)
+    }
+
+    /// A lock that a Django process holds.
+    fn as_row(self, before: Option<&Row>, django_ttl: Option<Duration>) -> Row {
+        let fence = before.map_or(0, |before| before.fence.get() + 1).max(self.creation_time.as_micros());
+        let holder = HolderName::lossy("a process with django-db-mutex");
+        let mut row = Row::new(self.owner(), Fence::new(fence), holder, self.creation_time, Ttl::NEVER);
+        row.expires_at = self.creation_time + django_ttl;
+        row.ttl = django_ttl;
+        row.released_by = before.and_then(|before| before.released_by);
+        row
+    }
+}
+
+/// Our row after Django, or an administrator, has deleted the row that was inserted for it: the acquisition is over, and another
+/// process may have had the lock since.
+fn without_django_row(row: &Row, now: StoreTime) -> Row {
+    let mut over = row.clone();
+    let lasted = over.expires_at.min(now);
+    if over.expires_at > now {
+        // It was deleted before its time: by force. Its owner token is spent.
+        over.released_by = over.owner.or(over.released_by);
+    }
+    over.owner = None;
+    over.released_at = over.released_at.or(Some(lasted));
+    over.expires_at = StoreTime::ZERO;
+    over
+}
+
+/// The time that makes Django delete its row when our lease has ended, and no earlier: Django deletes by its own TTL, whatever
+/// ours is.
+fn creation_time(row: &Row, django_ttl: Option<Duration>) -> StoreTime {
+    /// Later than any lease, and a date in every time zone.
+    const YEAR_9999: StoreTime = StoreTime::from_micros(253_370_764_800_000_000);
+    match django_ttl {
+        Some(_) if row.expires_at.is_never() => YEAR_9999,
+        Some(ttl) => row.expires_at.before(ttl),
+        None => row.acquired_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HALF_AN_HOUR: Option<Duration> = Some(Duration::from_secs(30 * 60));
+
+    fn at(seconds: i64) -> StoreTime {
+        StoreTime::from_micros(seconds * 1_000_000)
+    }
+
+    fn ours(ttl: Ttl) -> Row {
+        Row::new(OwnerToken::from_bytes([1; 16]), Fence::new(7), HolderName::lossy("me"), at(10_000), ttl)
+    }
+
+    fn minute() -> Ttl {
+        Ttl::new(Duration::from_secs(60)).unwrap()
+    }
+
+    #[test]
+    fn django_deletes_our_row_when_our_lease_has_ended() {
+        for (row, django_ttl, expected) in [
+            (ours(minute()), HALF_AN_HOUR, at(10_060 - 1_800)),
+            (ours(minute()), Some(Duration::from_secs(1)), at(10_059)),
+            (ours(minute()), None, at(10_000)),
+            (ours(Ttl::NEVER), HALF_AN_HOUR, at(253_370_764_800)),
+        ] {
+            assert_eq!(Both::change(None, &row, django_ttl, at(10_000)), Change::Replace(expected));
+            assert_eq!(Both::change(Some(&row), &row, django_ttl, at(10_000)), Change::Move(expected));
+        }
+    }
+
+    #[test]
+    fn a_row_of_django_lasts_for_its_ttl() {
+        let django = DjangoRow { id: 1, creation_time: at(10_000) };
+        let row = Both { django: Some(django), ours: None }.row(HALF_AN_HOUR, at(10_001)).unwrap();
+        assert_eq!((row.expires_at, row.ttl), (at(11_800), HALF_AN_HOUR));
+        let row = Both { django: Some(django), ours: None }.row(None, at(10_001)).unwrap();
+        assert_eq!((row.expires_at, row.ttl), (StoreTime::NEVER, None));
+    }
+
+    #[test]
+    fn a_lock_of_django_has_a_greater_fence_than_ours_before_it() {
+        let mut before = ours(minute());
+        before.fence = Fence::new(at(20_000).as_micros());
+        let django = DjangoRow { id: 2, creation_time: at(10_000) };
+        let both = Both { django: Some(django), ours: Some(OurRow { row: before.clone(), django_id: Some(1) }) };
+        assert!(both.row(HALF_AN_HOUR, at(10_001)).unwrap().fence > before.fence);
+    }
+
+    #[test]
+    fn our_acquisition_is_over_when_its_row_of_django_is_gone() {
+        for django in [None, Some(DjangoRow { id: 2, creation_time: at(10_010) })] {
+            let both = Both { django, ours: Some(OurRow { row: ours(minute()), django_id: Some(1) }) };
+            let row = both.row(HALF_AN_HOUR, at(10_020)).unwrap();
+            assert_ne!(row.owner, ours(minute()).owner);
+            assert_eq!(row.released_by, ours(minute()).owner, "it lasted, so it was released by force");
+            let row = both.row(HALF_AN_HOUR, at(10_070)).unwrap();
+            assert_ne!(row.owner, ours(minute()).owner);
+            assert_eq!(row.released_by, None, "it had ended");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! A worker beside a Django project: increments a number in a file, each time under the lock `counter`.
+//!
+//!     shared-with-django DATABASE COUNTER TIMES [DJANGO-TTL-SECONDS]
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use db_mutex_core::{DbMutex, WaitLimit};
+use shared_with_django::DjangoStore;
+use tokio::time::sleep;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [database, counter, times, rest @ ..] = &*arguments else {
+        return Err("usage: shared-with-django DATABASE COUNTER TIMES [DJANGO-TTL-SECONDS]".into());
+    };
+    let django_ttl = Duration::from_secs(rest.first().map_or(Ok(30 * 60), |seconds| seconds.parse())?);
+    let mutex = DbMutex::new(DjangoStore::open(database, Some(django_ttl)).await?)?;
+    for _ in 0..times.parse()? {
+        let lock = mutex.lock("counter").ttl(Duration::from_secs(10)).wait(WaitLimit::Forever);
+        lock.run(async |_guard| increment(Path::new(counter)).await).await??;
+    }
+    let unreleased = mutex.shutdown(Duration::from_secs(5)).await;
+    if unreleased.is_empty() { Ok(()) } else { Err(format!("not released: {unreleased:?}").into()) }
+}
+
+/// Loses an increment if another process does the same at the same time.
+async fn increment(counter: &Path) -> Result<(), Box<dyn Error>> {
+    let number: u64 = std::fs::read_to_string(counter)?.trim().parse()?;
+    sleep(Duration::from_millis(2)).await;
+    Ok(std::fs::write(counter, format!("{}\n", number + 1))?)
+}
