@@ -1,7 +1,8 @@
 """A Django project in one file, and the jobs of the tests. Its lock is `db_mutex` of django-db-mutex, as it is.
 
     jobs.py migrate                 makes the tables, as `manage.py migrate` does
-    jobs.py count COUNTER TIMES     increments a number in a file, each time under the lock `counter`
+    jobs.py count COUNTER TIMES     prints `ready`, waits for the file, and increments the number in it, each time under the
+                                    lock `counter`
     jobs.py try LOCK_ID             prints `acquired`, or `held` for a DBMutexError
     jobs.py hold LOCK_ID            prints `acquired` or `held`; ends at the end of its input, and prints how: `released`, or
                                     `timed out` for a DBMutexTimeoutError
@@ -39,9 +40,14 @@ def increment(counter):
     time.sleep(0.002)
     with open(counter, "w") as file:
         file.write(f"{number + 1}\n")
+    with open(f"{counter}.turns", "a") as file:
+        file.write("django\n")
 
 
 def count(counter, times):
+    print("ready", flush=True)
+    while not os.path.exists(counter):
+        time.sleep(0.005)
     for _ in range(int(times)):
         while True:
             try:

@@ -1,8 +1,10 @@
-//! A worker beside a Django project: increments a number in a file, each time under the lock `counter`.
+//! A worker beside a Django project: waits for a file with a number, and increments it, each time under the lock `counter`.
 //!
 //!     shared-with-django DATABASE COUNTER TIMES [DJANGO-TTL-SECONDS]
 
 use std::error::Error;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,9 +20,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let django_ttl = Duration::from_secs(rest.first().map_or(Ok(30 * 60), |seconds| seconds.parse())?);
     let mutex = DbMutex::new(DjangoStore::open(database, Some(django_ttl)).await?)?;
+    let counter = Path::new(counter);
+    println!("ready");
+    while !counter.exists() {
+        sleep(Duration::from_millis(5)).await;
+    }
     for _ in 0..times.parse()? {
         let lock = mutex.lock("counter").ttl(Duration::from_secs(10)).wait(WaitLimit::Forever);
-        lock.run(async |_guard| increment(Path::new(counter)).await).await??;
+        lock.run(async |_guard| increment(counter).await).await??;
     }
     let unreleased = mutex.shutdown(Duration::from_secs(5)).await;
     if unreleased.is_empty() { Ok(()) } else { Err(format!("not released: {unreleased:?}").into()) }
@@ -30,5 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn increment(counter: &Path) -> Result<(), Box<dyn Error>> {
     let number: u64 = std::fs::read_to_string(counter)?.trim().parse()?;
     sleep(Duration::from_millis(2)).await;
-    Ok(std::fs::write(counter, format!("{}\n", number + 1))?)
+    std::fs::write(counter, format!("{}\n", number + 1))?;
+    let turns = counter.with_extension("turns");
+    Ok(OpenOptions::new().create(true).append(true).open(turns)?.write_all(b"rust\n")?)
 }

@@ -80,13 +80,7 @@ pub(crate) fn read_all(connection: &Connection) -> Result<Vec<(LockId, Both)>> {
 }
 
 /// Writes what a rule has made of the rows.
-pub(crate) fn write(
-    connection: &Connection,
-    lock_id: &LockId,
-    both: &Both,
-    after: &Row,
-    change: Change,
-) -> Result<()> {
+pub(crate) fn write(connection: &Connection, lock_id: &LockId, both: &Both, after: &Row, change: Change) -> Result<()> {
     let mut django_id = both.django.map(|django| django.id);
     match change {
         Change::Move(to) => {
@@ -145,7 +139,8 @@ fn both(row: &rusqlite::Row<'_>) -> Result<Both> {
 fn our_row(row: &rusqlite::Row<'_>, fence: Fence) -> Result<OurRow> {
     let token = |column| Ok::<_, Error>(row.get::<_, Option<[u8; 16]>>(column)?.map(OwnerToken::from_bytes));
     let holder = row.get::<_, String>(7)?;
-    let holder = HolderName::new(holder).map_err(|error| Error::FromSqlConversionFailure(7, Type::Text, error.into()))?;
+    let holder =
+        HolderName::new(holder).map_err(|error| Error::FromSqlConversionFailure(7, Type::Text, error.into()))?;
     let acquired_at = StoreTime::from_micros(row.get(8)?);
     let mut ours = Row::new(OwnerToken::from_bytes([0; 16]), fence, holder, acquired_at, Ttl::NEVER);
     ours.owner = token(5)?;

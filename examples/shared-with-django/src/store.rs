@@ -6,9 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use db_mutex_core::admin::{ListFilter, LockRow, StoreTime};
 use db_mutex_core::store::rules::{self, Outcome, Row};
-use db_mutex_core::store::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, LockStore, RenewRequest, Renewed,
-};
+use db_mutex_core::store::{DeleteRequest, Deleted, InsertRequest, Inserted, Limits, LockStore, RenewRequest, Renewed};
 use db_mutex_core::{LockId, StoreError, StoreErrorKind};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
@@ -177,7 +175,9 @@ async fn in_a_thread<T: Send + 'static>(
 
 fn store_error(file: &Path, error: rusqlite::Error) -> StoreError {
     let (kind, what) = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (StoreErrorKind::Busy, "is locked by another process"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            (StoreErrorKind::Busy, "is locked by another process")
+        }
         Some(ErrorCode::ReadOnly) => (StoreErrorKind::ReadOnly, "is read-only"),
         Some(ErrorCode::DiskFull) => (StoreErrorKind::Full, "cannot grow: the disk is full"),
         Some(ErrorCode::CannotOpen) => (StoreErrorKind::Config, "cannot be opened"),

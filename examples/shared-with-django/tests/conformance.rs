@@ -38,11 +38,14 @@ fn connect(file: &PathBuf) -> Connection {
 fn shift(namespace: &str, lock_id: &LockId, by: Duration) {
     let connection = connect(&file(namespace));
     let micros = i64::try_from(by.as_micros()).expect("some years");
-    let ours = "UPDATE db_mutex_rust SET acquired_at = acquired_at + ?2, expires_at = expires_at + ?2 WHERE lock_id = ?1";
+    let ours =
+        "UPDATE db_mutex_rust SET acquired_at = acquired_at + ?2, expires_at = expires_at + ?2 WHERE lock_id = ?1";
     connection.execute(ours, (lock_id.as_str(), micros)).expect("the row can be changed");
     let django = "UPDATE db_mutex_dbmutex
         SET creation_time = strftime('%Y-%m-%d %H:%M:%S', creation_time, ?2) || substr(creation_time, 20) WHERE lock_id = ?1";
-    connection.execute(django, (lock_id.as_str(), format!("+{} seconds", by.as_secs()))).expect("the row can be changed");
+    connection
+        .execute(django, (lock_id.as_str(), format!("+{} seconds", by.as_secs())))
+        .expect("the row can be changed");
 }
 
 mod with_a_ttl_in_django {

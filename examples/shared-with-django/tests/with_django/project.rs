@@ -1,0 +1,118 @@
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use db_mutex_core::DbMutex;
+use shared_with_django::DjangoStore;
+use tempfile::TempDir;
+
+/// A Django project with a database of its own.
+pub(crate) struct Project {
+    folder: TempDir,
+    ttl: Option<Duration>,
+}
+
+impl Project {
+    /// A project with this `DB_MUTEX_TTL_SECONDS`, whose tables Django has made.
+    pub(crate) fn with_ttl(ttl: Option<Duration>) -> Self {
+        let project = Self { folder: TempDir::with_prefix("with-django-").expect("a folder"), ttl };
+        assert!(project.django(&["migrate"]).status().expect("Python runs").success());
+        project
+    }
+
+    pub(crate) fn new() -> Self {
+        Self::with_ttl(Some(secs(30 * 60)))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.path("db.sqlite3")
+    }
+
+    /// A job of `django/jobs.py`, to be started.
+    pub(crate) fn django(&self, arguments: &[&str]) -> Command {
+        let python = std::env::var_os("DJANGO_PYTHON").expect(
+            "DJANGO_PYTHON names a Python that has the packages of django/requirements.txt; scripts/test-django sets it",
+        );
+        let mut command = Command::new(python);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/django/jobs.py")).args(arguments);
+        command.env("DATABASE", self.database()).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("DB_MUTEX_TTL_SECONDS", self.ttl.map_or("none".into(), |ttl| ttl.as_secs_f64().to_string()));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Whether Django acquires the lock now. It releases it at once.
+    pub(crate) fn is_free_to_django(&self, lock_id: &str) -> bool {
+        let ended = self.django(&["try", lock_id]).output().expect("Python runs");
+        match &*String::from_utf8_lossy(&ended.stdout) {
+            "acquired\n" => true,
+            "held\n" => false,
+            _ => panic!("{ended:?}"),
+        }
+    }
+
+    /// A Django process that holds the lock.
+    pub(crate) fn django_holds(&self, lock_id: &str) -> DjangoHolder {
+        let mut child = self.django(&["hold", lock_id]);
+        let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("Python runs");
+        let mut says = BufReader::new(child.stdout.take().expect("a pipe"));
+        assert_eq!(line(&mut says), "acquired");
+        DjangoHolder { stdin: child.stdin.take(), child, says }
+    }
+
+    /// A Rust process of its own has a store like this.
+    pub(crate) async fn mutex(&self) -> DbMutex {
+        let store = DjangoStore::open(self.database(), self.ttl).await.expect("a database of Django");
+        DbMutex::new(store).expect("valid defaults")
+    }
+}
+
+pub(crate) struct DjangoHolder {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    says: BufReader<ChildStdout>,
+}
+
+impl DjangoHolder {
+    /// Lets the job end, and returns how it ended.
+    pub(crate) fn end(mut self) -> String {
+        self.stdin = None;
+        line(&mut self.says)
+    }
+}
+
+impl Drop for DjangoHolder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a worker says first. It says nothing else.
+pub(crate) fn first_line(worker: &mut Child) -> String {
+    line(&mut BufReader::new(worker.stdout.take().expect("a pipe")))
+}
+
+fn line(says: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    says.read_line(&mut line).expect("text");
+    line.trim_end().to_owned()
+}
+
+/// Waits until `holds`, for half a minute at most.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < secs(30), "after half a minute it is still not so that {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+pub(crate) fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

@@ -1,0 +1,74 @@
+use db_mutex_core::{Error, Ttl};
+
+use crate::project::{Project, secs};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn django_is_refused_while_rust_holds() {
+    let project = Project::new();
+    let guard = project.mutex().await.lock("job").acquire().await.unwrap();
+    assert!(!project.is_free_to_django("job"));
+    assert!(project.is_free_to_django("another job"));
+    guard.release().await.unwrap();
+    assert!(project.is_free_to_django("job"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rust_is_refused_while_django_holds() {
+    let project = Project::new();
+    let mutex = project.mutex().await;
+    let holder = project.django_holds("job");
+    let Error::Held { holder: refused_by, .. } = mutex.lock("job").acquire().await.unwrap_err() else { panic!() };
+    assert_eq!(refused_by.name.as_str(), "a process with django-db-mutex");
+    assert!(refused_by.expires_in.is_some_and(|left| left > secs(29 * 60) && left <= secs(30 * 60)));
+    mutex.lock("another job").acquire().await.unwrap().release().await.unwrap();
+    assert_eq!(holder.end(), "released");
+    mutex.lock("job").acquire().await.unwrap().release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rust_waits_for_django() {
+    let project = Project::new();
+    let mutex = project.mutex().await;
+    let holder = project.django_holds("job");
+    let waiting = tokio::spawn(async move { mutex.lock("job").wait(secs(30)).acquire().await });
+    assert_eq!(tokio::task::spawn_blocking(|| holder.end()).await.unwrap(), "released");
+    waiting.await.unwrap().unwrap().release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn django_is_refused_while_a_lock_rests() {
+    let project = Project::new();
+    let mutex = project.mutex().await;
+    mutex.lock("job").hold_at_least(secs(20 * 60)).acquire().await.unwrap().release().await.unwrap();
+    assert!(!project.is_free_to_django("job"));
+}
+
+/// In the list of an operator are the locks of both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_shows_the_locks_of_both() {
+    let project = Project::new();
+    let mutex = project.mutex().await;
+    let holder = project.django_holds("of django");
+    let guard = mutex.lock("of rust").ttl(Ttl::NEVER).acquire().await.unwrap();
+    let rows = mutex.list(&db_mutex_core::admin::ListFilter::taken()).await.unwrap();
+    let ids: Vec<_> = rows.iter().map(|row| row.lock_id.as_str()).collect();
+    assert_eq!(ids, ["of django", "of rust"]);
+    assert!(rows[0].fence > db_mutex_core::Fence::new(0));
+    guard.release().await.unwrap();
+    assert_eq!(holder.end(), "released");
+}
+
+/// Both sides notice at the latest when they release.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_by_force_is_seen_by_the_other_side() {
+    let project = Project::new();
+    let mutex = project.mutex().await;
+    let holder = project.django_holds("job");
+    assert!(mutex.force_release("job").await.unwrap());
+    let guard = mutex.lock("job").acquire().await.unwrap();
+    assert_eq!(holder.end(), "timed out");
+    assert!(project.django(&["delete", "job"]).status().unwrap().success());
+    let error = guard.release().await.unwrap_err();
+    assert!(matches!(error, Error::Lost { reason: db_mutex_core::LostReason::ReleasedByForce, .. }), "{error}");
+    assert!(project.is_free_to_django("job"));
+}
