@@ -320,6 +320,11 @@ pub mod tower;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// The Rust of the page for users of django-db-mutex compiles.
+#[cfg(all(doctest, feature = "sqlite-unbundled", feature = "macros"))]
+#[doc = include_str!("../docs/coming-from-django-db-mutex.md")]
+struct ComingFromDjangoDbMutex;
+
 pub use connect::{Connector, connect};
 pub use db_mutex_core::*;
 #[cfg(feature = "macros")]
