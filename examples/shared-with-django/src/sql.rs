@@ -5,7 +5,7 @@ use db_mutex_core::store::rules::Row;
 use db_mutex_core::store::{duration_from_micros, duration_to_micros};
 use db_mutex_core::{Fence, HolderName, LockId, OwnerToken, Ttl};
 use rusqlite::types::Type;
-use rusqlite::{Connection, Error, OptionalExtension, Result};
+use rusqlite::{Connection, Error, Params, Result, Statement};
 
 use crate::both::{Both, Change, DjangoRow, OurRow};
 
@@ -43,7 +43,7 @@ const WRITE: &str = "
 /// Creates our table. Django's has to exist.
 pub(crate) fn prepare(connection: &Connection) -> Result<Option<&'static str>> {
     let table = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = 'db_mutex_dbmutex'";
-    let table: Option<String> = connection.query_row(table, (), |row| row.get(0)).optional()?;
+    let table: Option<String> = one_row(&mut connection.prepare(table)?, (), |row| row.get(0))?;
     match table {
         None => return Ok(Some("has no table db_mutex_dbmutex; run `manage.py migrate db_mutex` first")),
         // Otherwise an id could be assigned again, and a holder that is late would release its successor's lock.
@@ -63,7 +63,7 @@ pub(crate) fn now() -> StoreTime {
 
 pub(crate) fn read(connection: &Connection, lock_id: &LockId) -> Result<Both> {
     let mut statement = connection.prepare_cached(&format!("{READ} WHERE ids.lock_id = ?1"))?;
-    let found = statement.query_row([lock_id.as_str()], both).optional()?;
+    let found = one_row(&mut statement, [lock_id.as_str()], both)?;
     Ok(found.unwrap_or(Both { django: None, ours: None }))
 }
 
@@ -122,6 +122,15 @@ pub(crate) fn delete(connection: &Connection, lock_id: &LockId) -> Result<()> {
     connection.prepare_cached("DELETE FROM db_mutex_dbmutex WHERE lock_id = ?1")?.execute([lock_id.as_str()])?;
     connection.prepare_cached("DELETE FROM db_mutex_rust WHERE lock_id = ?1")?.execute([lock_id.as_str()])?;
     Ok(())
+}
+
+/// Steps to the end, so that no statement stays open.
+fn one_row<T>(
+    statement: &mut Statement<'_>,
+    parameters: impl Params,
+    read: impl FnMut(&rusqlite::Row<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    statement.query_map(parameters, read)?.last().transpose()
 }
 
 fn both(row: &rusqlite::Row<'_>) -> Result<Both> {
