@@ -8,21 +8,35 @@
                                     `timed out` for a DBMutexTimeoutError
     jobs.py delete LOCK_ID          deletes the row, as an administrator would
 
-The environment says where the database is (DATABASE) and what the settings have as DB_MUTEX_TTL_SECONDS.
+The environment says where the database is (DATABASE: a file of SQLite or the URL of a PostgreSQL server, with a schema in its
+options) and what the settings have as DB_MUTEX_TTL_SECONDS.
 """
 import os
 import sys
 import time
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import django
 from django.conf import settings
 from django.core.management import call_command
+from django.db import connection
+
+
+def database(place):
+    if not place.startswith("postgres"):
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": place, "OPTIONS": {"timeout": 30}}
+    url = urlsplit(place)
+    return {
+        "ENGINE": "django.db.backends.postgresql", "NAME": url.path[1:], "USER": unquote(url.username),
+        "PASSWORD": unquote(url.password), "HOST": url.hostname, "PORT": url.port,
+        "OPTIONS": {"options": parse_qs(url.query)["options"][0]},
+    }
+
 
 ttl = os.environ.get("DB_MUTEX_TTL_SECONDS")
 settings.configure(
     INSTALLED_APPS=["db_mutex"],
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["DATABASE"],
-                           "OPTIONS": {"timeout": 30}}},
+    DATABASES={"default": database(os.environ["DATABASE"])},
     USE_TZ=True,
     **({} if ttl is None else {"DB_MUTEX_TTL_SECONDS": None if ttl == "none" else float(ttl)}),
 )
@@ -42,6 +56,13 @@ def increment(counter):
         file.write(f"{number + 1}\n")
     with open(f"{counter}.turns", "a") as file:
         file.write("django\n")
+
+
+def migrate():
+    if connection.vendor == "postgresql":
+        schema = connection.settings_dict["OPTIONS"]["options"].split("=")[1]
+        connection.cursor().execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    call_command("migrate", verbosity=0)
 
 
 def count(counter, times):
@@ -79,7 +100,7 @@ def try_once(lock_id):
 
 job, *arguments = sys.argv[1:]
 jobs = {
-    "migrate": lambda: call_command("migrate", verbosity=0),
+    "migrate": migrate,
     "count": count,
     "try": try_once,
     "hold": hold,

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use db_mutex_core::admin::StoreTime;
-use db_mutex_core::store::rules::Row;
+use db_mutex_core::store::rules::{self, Outcome, Row};
+use db_mutex_core::store::{InsertRequest, Inserted};
 use db_mutex_core::{Fence, HolderName, OwnerToken, Ttl};
 
 /// A row of `db_mutex_dbmutex`: while it exists, Django does not acquire the lock.
@@ -19,6 +20,15 @@ pub(crate) struct OurRow {
     pub(crate) row: Row,
     /// Django's row that was inserted for this acquisition.
     pub(crate) django_id: Option<i64>,
+}
+
+/// When Django deletes a row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    /// `DB_MUTEX_TTL_SECONDS`.
+    pub(crate) ttl: Option<Duration>,
+    /// By how much the clock of a Django process may differ from that of the database.
+    pub(crate) margin: Duration,
 }
 
 /// The two rows of a lock id, as one transaction has read them.
@@ -40,13 +50,13 @@ pub(crate) enum Change {
 }
 
 impl Both {
-    /// The rows as the one row of the contract. `django_ttl` is `DB_MUTEX_TTL_SECONDS`.
-    pub(crate) fn row(&self, django_ttl: Option<Duration>, now: StoreTime) -> Option<Row> {
+    /// The rows as the one row of the contract.
+    pub(crate) fn row(&self, deadline: Deadline, now: StoreTime) -> Option<Row> {
         match (self.django, &self.ours) {
             (Some(django), Some(ours)) if ours.django_id == Some(django.id) => Some(ours.row.clone()),
             (Some(django), ours) => {
                 let before = ours.as_ref().map(|ours| without_django_row(&ours.row, now));
-                Some(django.as_row(before.as_ref(), django_ttl))
+                Some(django.as_row(before.as_ref(), deadline))
             }
             (None, Some(ours)) if ours.django_id.is_some() => Some(without_django_row(&ours.row, now)),
             (None, ours) => ours.as_ref().map(|ours| ours.row.clone()),
@@ -54,12 +64,12 @@ impl Both {
     }
 
     /// What to do to Django's row so that it says the same as `after`, which was `before`.
-    pub(crate) fn change(before: Option<&Row>, after: &Row, django_ttl: Option<Duration>, now: StoreTime) -> Change {
+    pub(crate) fn change(before: Option<&Row>, after: &Row, deadline: Deadline, now: StoreTime) -> Change {
         let same_acquisition = before.is_some_and(|before| before.fence == after.fence);
         match (after.owner.is_some() || after.expires_at > now, same_acquisition) {
             (false, _) => Change::Delete,
-            (true, true) => Change::Move(creation_time(after, django_ttl)),
-            (true, false) => Change::Replace(creation_time(after, django_ttl)),
+            (true, true) => Change::Move(creation_time(after, deadline)),
+            (true, false) => Change::Replace(creation_time(after, deadline)),
         }
     }
 }
@@ -73,12 +83,12 @@ impl DjangoRow {
     }
 
     /// A lock that a Django process holds.
-    fn as_row(self, before: Option<&Row>, django_ttl: Option<Duration>) -> Row {
+    fn as_row(self, before: Option<&Row>, deadline: Deadline) -> Row {
         let fence = before.map_or(0, |before| before.fence.get() + 1).max(self.creation_time.as_micros());
         let holder = HolderName::lossy("a process with django-db-mutex");
         let mut row = Row::new(self.owner(), Fence::new(fence), holder, self.creation_time, Ttl::NEVER);
-        row.expires_at = self.creation_time + django_ttl;
-        row.ttl = django_ttl;
+        row.ttl = deadline.ttl.map(|ttl| ttl + deadline.margin);
+        row.expires_at = self.creation_time + row.ttl;
         row.released_by = before.and_then(|before| before.released_by);
         row
     }
@@ -101,13 +111,27 @@ fn without_django_row(row: &Row, now: StoreTime) -> Row {
 
 /// The time that makes Django delete its row when our lease has ended, and no earlier: Django deletes by its own TTL, whatever
 /// ours is.
-fn creation_time(row: &Row, django_ttl: Option<Duration>) -> StoreTime {
+fn creation_time(row: &Row, deadline: Deadline) -> StoreTime {
     /// Later than any lease, and a date in every time zone.
     const YEAR_9999: StoreTime = StoreTime::from_micros(253_370_764_800_000_000);
-    match django_ttl {
+    match deadline.ttl {
         Some(_) if row.expires_at.is_never() => YEAR_9999,
-        Some(ttl) => row.expires_at.before(ttl),
+        Some(ttl) => (row.expires_at + deadline.margin).before(ttl),
         None => row.acquired_at,
+    }
+}
+
+/// The rule of an insert, with the second attempt that ends a row from the future. For a store that reads the clock while it has
+/// the rows locked.
+pub(crate) fn insert(row: Option<&Row>, request: &InsertRequest, now: StoreTime) -> Outcome<Inserted> {
+    let outcome = rules::insert(row, request, now);
+    match row.and_then(|row| rules::end_excess(row, now)) {
+        Some(shorter) if matches!(outcome.answer, Inserted::Held(_)) => {
+            let mut outcome = rules::insert(Some(&shorter), request, now);
+            outcome.write = Some(shorter);
+            outcome
+        }
+        _ => outcome,
     }
 }
 
@@ -115,7 +139,15 @@ fn creation_time(row: &Row, django_ttl: Option<Duration>) -> StoreTime {
 mod tests {
     use super::*;
 
-    const HALF_AN_HOUR: Option<Duration> = Some(Duration::from_secs(30 * 60));
+    const HALF_AN_HOUR: Deadline = deadline(Some(30 * 60));
+
+    const fn deadline(seconds: Option<u64>) -> Deadline {
+        let ttl = match seconds {
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+            None => None,
+        };
+        Deadline { ttl, margin: Duration::ZERO }
+    }
 
     fn at(seconds: i64) -> StoreTime {
         StoreTime::from_micros(seconds * 1_000_000)
@@ -131,14 +163,15 @@ mod tests {
 
     #[test]
     fn django_deletes_our_row_when_our_lease_has_ended() {
-        for (row, django_ttl, expected) in [
+        for (row, deadline, expected) in [
             (ours(minute()), HALF_AN_HOUR, at(10_060 - 1_800)),
-            (ours(minute()), Some(Duration::from_secs(1)), at(10_059)),
-            (ours(minute()), None, at(10_000)),
+            (ours(minute()), deadline(Some(1)), at(10_059)),
+            (ours(minute()), deadline(None), at(10_000)),
+            (ours(minute()), Deadline { margin: Duration::from_secs(5), ..HALF_AN_HOUR }, at(10_065 - 1_800)),
             (ours(Ttl::NEVER), HALF_AN_HOUR, at(253_370_764_800)),
         ] {
-            assert_eq!(Both::change(None, &row, django_ttl, at(10_000)), Change::Replace(expected));
-            assert_eq!(Both::change(Some(&row), &row, django_ttl, at(10_000)), Change::Move(expected));
+            assert_eq!(Both::change(None, &row, deadline, at(10_000)), Change::Replace(expected));
+            assert_eq!(Both::change(Some(&row), &row, deadline, at(10_000)), Change::Move(expected));
         }
     }
 
@@ -146,8 +179,8 @@ mod tests {
     fn a_row_of_django_lasts_for_its_ttl() {
         let django = DjangoRow { id: 1, creation_time: at(10_000) };
         let row = Both { django: Some(django), ours: None }.row(HALF_AN_HOUR, at(10_001)).unwrap();
-        assert_eq!((row.expires_at, row.ttl), (at(11_800), HALF_AN_HOUR));
-        let row = Both { django: Some(django), ours: None }.row(None, at(10_001)).unwrap();
+        assert_eq!((row.expires_at, row.ttl), (at(11_800), HALF_AN_HOUR.ttl));
+        let row = Both { django: Some(django), ours: None }.row(deadline(None), at(10_001)).unwrap();
         assert_eq!((row.expires_at, row.ttl), (StoreTime::NEVER, None));
     }
 

@@ -1,15 +1,19 @@
 //! A worker beside a Django project: waits for a file with a number, and increments it, each time under the lock `counter`.
 //!
 //!     shared-with-django DATABASE COUNTER TIMES [DJANGO-TTL-SECONDS]
+//!
+//! DATABASE is an SQLite file or the URL of a PostgreSQL server.
 
 use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use db_mutex_core::store::LockStore;
 use db_mutex_core::{DbMutex, WaitLimit};
-use shared_with_django::DjangoStore;
+use shared_with_django::{DjangoPostgres, DjangoSqlite};
 use tokio::time::sleep;
 
 #[tokio::main]
@@ -18,8 +22,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [database, counter, times, rest @ ..] = &*arguments else {
         return Err("usage: shared-with-django DATABASE COUNTER TIMES [DJANGO-TTL-SECONDS]".into());
     };
-    let django_ttl = Duration::from_secs(rest.first().map_or(Ok(30 * 60), |seconds| seconds.parse())?);
-    let mutex = DbMutex::new(DjangoStore::open(database, Some(django_ttl)).await?)?;
+    let django_ttl = Some(Duration::from_secs(rest.first().map_or(Ok(30 * 60), |seconds| seconds.parse())?));
+    let store: Arc<dyn LockStore> = match database.starts_with("postgres") {
+        true => Arc::new(DjangoPostgres::connect(database, django_ttl).await?),
+        false => Arc::new(DjangoSqlite::open(database, django_ttl).await?),
+    };
+    let mutex = DbMutex::new(store)?;
     let counter = Path::new(counter);
     println!("ready");
     while !counter.exists() {

@@ -1,63 +1,131 @@
 //! The conformance suite on the table that Django's migration makes, with no process of Django beside it.
+//!
+//! For PostgreSQL, `DATABASE_URL` names a database; scripts/test-django starts one.
 
-use std::path::PathBuf;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use db_mutex_core::LockId;
-use rusqlite::Connection;
-use shared_with_django::DjangoStore;
-use tempfile::TempDir;
 
-/// As `manage.py sqlmigrate db_mutex 0001` prints it; that a real Django makes the same is for `with_django`.
-const MIGRATION: &str = r#"CREATE TABLE IF NOT EXISTS "db_mutex_dbmutex" (
+const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
+
+mod sqlite {
+    use std::path::PathBuf;
+    use std::sync::LazyLock;
+
+    use rusqlite::Connection;
+    use shared_with_django::DjangoSqlite;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// As `manage.py sqlmigrate db_mutex 0001` prints it; `with_django` has the one of a real Django.
+    const MIGRATION: &str = r#"CREATE TABLE IF NOT EXISTS "db_mutex_dbmutex" (
     "id" integer NOT NULL PRIMARY KEY AUTOINCREMENT,
     "lock_id" varchar(256) NOT NULL UNIQUE,
     "creation_time" datetime NOT NULL)"#;
 
-static FOLDER: LazyLock<TempDir> = LazyLock::new(|| TempDir::with_prefix("shared-with-django-").expect("a folder"));
+    static FOLDER: LazyLock<TempDir> = LazyLock::new(|| TempDir::with_prefix("shared-with-django-").expect("a folder"));
 
-fn file(namespace: &str) -> PathBuf {
-    FOLDER.path().join(format!("{namespace}.sqlite3"))
-}
+    fn file(namespace: &str) -> PathBuf {
+        FOLDER.path().join(format!("{namespace}.sqlite3"))
+    }
 
-async fn open(namespace: String, django_ttl: Option<Duration>) -> DjangoStore {
-    let file = file(&namespace);
-    let connection = connect(&file);
-    connection.execute_batch(MIGRATION).expect("a new table");
-    DjangoStore::open(file, django_ttl).await.expect("a database of Django")
-}
+    async fn open(namespace: String) -> DjangoSqlite {
+        let file = file(&namespace);
+        let connection = connect(&file);
+        connection.execute_batch(MIGRATION).expect("a new table");
+        DjangoSqlite::open(file, Some(HALF_AN_HOUR)).await.expect("a database of Django")
+    }
 
-fn connect(file: &PathBuf) -> Connection {
-    let connection = Connection::open(file).expect("an SQLite file");
-    connection.busy_timeout(Duration::from_secs(30)).expect("a timeout");
-    connection
-}
+    fn connect(file: &PathBuf) -> Connection {
+        let connection = Connection::open(file).expect("an SQLite file");
+        connection.busy_timeout(Duration::from_secs(30)).expect("a timeout");
+        connection
+    }
 
-/// Moves the times of an id in both tables, as if the clock had been ahead when they were written.
-fn shift(namespace: &str, lock_id: &LockId, by: Duration) {
-    let connection = connect(&file(namespace));
-    let micros = i64::try_from(by.as_micros()).expect("some years");
-    let ours =
-        "UPDATE db_mutex_rust SET acquired_at = acquired_at + ?2, expires_at = expires_at + ?2 WHERE lock_id = ?1";
-    connection.execute(ours, (lock_id.as_str(), micros)).expect("the row can be changed");
-    let django = "UPDATE db_mutex_dbmutex
+    /// Moves the times of an id in both tables, as if the clock had been ahead when they were written.
+    fn shift(namespace: &str, lock_id: &LockId, by: Duration) {
+        let connection = connect(&file(namespace));
+        let micros = i64::try_from(by.as_micros()).expect("some years");
+        let ours =
+            "UPDATE db_mutex_rust SET acquired_at = acquired_at + ?2, expires_at = expires_at + ?2 WHERE lock_id = ?1";
+        connection.execute(ours, (lock_id.as_str(), micros)).expect("the row can be changed");
+        let django = "UPDATE db_mutex_dbmutex
         SET creation_time = strftime('%Y-%m-%d %H:%M:%S', creation_time, ?2) || substr(creation_time, 20) WHERE lock_id = ?1";
-    connection
-        .execute(django, (lock_id.as_str(), format!("+{} seconds", by.as_secs())))
-        .expect("the row can be changed");
-}
-
-mod with_a_ttl_in_django {
-    use super::*;
+        connection
+            .execute(django, (lock_id.as_str(), format!("+{} seconds", by.as_secs())))
+            .expect("the row can be changed");
+    }
 
     db_mutex_conformance::suite!(
-        |namespace| async move { open(namespace, Some(Duration::from_secs(30 * 60))).await },
+        |namespace| async move { open(namespace).await },
         shift_row = |namespace, lock_id, by| async move { shift(&namespace, &lock_id, by) },
         ignore = {
             a_locked_row_is_busy_at_once: "SQLite locks the database for a moment, not rows for as long as a transaction",
             a_locked_row_leaves_its_batch_alone: "SQLite locks the database for a moment, not rows for as long as a transaction",
             a_locked_row_from_the_future_is_refused: "SQLite locks the database for a moment, not rows for as long as a transaction",
         }
+    );
+}
+
+mod postgres {
+    use shared_with_django::DjangoPostgres;
+    use tokio_postgres::{Client, NoTls};
+
+    use super::*;
+
+    /// As `manage.py sqlmigrate db_mutex 0001` prints it.
+    const MIGRATION: &str = r#"CREATE TABLE IF NOT EXISTS "db_mutex_dbmutex" (
+        "id" integer NOT NULL PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY,
+        "lock_id" varchar(256) NOT NULL UNIQUE,
+        "creation_time" timestamp with time zone NOT NULL)"#;
+
+    /// The database, with a schema for the namespace.
+    fn url(namespace: &str) -> String {
+        let url = std::env::var("DATABASE_URL").expect("DATABASE_URL names a database; scripts/test-django starts one");
+        let separator = if url.contains('?') { '&' } else { '?' };
+        format!("{url}{separator}options=-csearch_path%3D{namespace}")
+    }
+
+    async fn connect(namespace: &str) -> Client {
+        let (client, connection) = tokio_postgres::connect(&url(namespace), NoTls).await.expect("the server is up");
+        tokio::spawn(connection);
+        client
+    }
+
+    async fn open(namespace: String) -> DjangoPostgres {
+        let client = connect(&namespace).await;
+        let schema = format!("CREATE SCHEMA IF NOT EXISTS {namespace}; {MIGRATION}");
+        client.batch_execute(&schema).await.expect("a new schema");
+        DjangoPostgres::connect(&url(&namespace), Some(HALF_AN_HOUR)).await.expect("a database of Django")
+    }
+
+    /// Locks both rows of an id until the value is dropped: with it goes the connection, and the transaction.
+    async fn lock_row(namespace: String, lock_id: LockId) -> Client {
+        let client = connect(&namespace).await;
+        client.batch_execute("BEGIN").await.expect("a transaction can begin");
+        for table in ["db_mutex_dbmutex", "db_mutex_rust"] {
+            let row = format!("SELECT FROM {table} WHERE lock_id = $1 FOR UPDATE");
+            client.query_one(&row, &[&lock_id.as_str()]).await.expect("the row can be locked");
+        }
+        client
+    }
+
+    /// Moves the times of an id in both tables, as if the clock had been ahead when they were written.
+    async fn shift(namespace: String, lock_id: LockId, by: Duration) {
+        let client = connect(&namespace).await;
+        let micros = i64::try_from(by.as_micros()).expect("some years");
+        let ours =
+            "UPDATE db_mutex_rust SET acquired_at = acquired_at + $2, expires_at = expires_at + $2 WHERE lock_id = $1";
+        client.execute(ours, &[&lock_id.as_str(), &micros]).await.expect("the row can be changed");
+        let django = "UPDATE db_mutex_dbmutex
+            SET creation_time = creation_time + $2::bigint * interval '1 microsecond' WHERE lock_id = $1";
+        client.execute(django, &[&lock_id.as_str(), &micros]).await.expect("the row can be changed");
+    }
+
+    db_mutex_conformance::suite!(
+        |namespace| async move { open(namespace).await },
+        lock_row = |namespace, lock_id| async move { lock_row(namespace, lock_id).await },
+        shift_row = |namespace, lock_id, by| async move { shift(namespace, lock_id, by).await },
     );
 }

@@ -1,14 +1,17 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use crate::project::{Project, first_line};
+use crate::project::{Database, Project, first_line, on_both};
+
+on_both! {
+    a_counter_under_the_lock_loses_nothing
+}
 
 const TIMES: usize = 50;
 
 /// Two workers of each kind read a number, wait, and write it again. With a lock each, most increments are lost.
-#[test]
-fn a_counter_under_the_lock_loses_nothing() {
-    let project = Project::new();
+async fn a_counter_under_the_lock_loses_nothing(database: Database) {
+    let project = Project::new(database);
     let counter = project.path("counter");
     let (counter_text, times) = (counter.to_str().unwrap(), TIMES.to_string());
     let mut workers: Vec<Child> = Vec::new();

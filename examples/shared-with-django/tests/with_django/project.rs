@@ -1,36 +1,73 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use db_mutex_core::DbMutex;
-use shared_with_django::DjangoStore;
+use shared_with_django::{DjangoPostgres, DjangoSqlite};
 use tempfile::TempDir;
 
-/// A Django project with a database of its own.
+/// Runs each of the tests on both databases.
+macro_rules! on_both {
+    ($($test:ident)*) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test($crate::project::Database::Sqlite).await;
+                }
+            )*
+        }
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test($crate::project::Database::Postgres).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_both;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Database {
+    Sqlite,
+    Postgres,
+}
+
+/// A Django project with a database, or a schema, of its own.
 pub(crate) struct Project {
     folder: TempDir,
+    database: String,
     ttl: Option<Duration>,
 }
 
 impl Project {
     /// A project with this `DB_MUTEX_TTL_SECONDS`, whose tables Django has made.
-    pub(crate) fn with_ttl(ttl: Option<Duration>) -> Self {
-        let project = Self { folder: TempDir::with_prefix("with-django-").expect("a folder"), ttl };
+    pub(crate) fn with_ttl(database: Database, ttl: Option<Duration>) -> Self {
+        let folder = TempDir::with_prefix("with-django-").expect("a folder");
+        let database = match database {
+            Database::Sqlite => folder.path().join("db.sqlite3").to_str().expect("UTF-8").to_owned(),
+            Database::Postgres => url_of_new_schema(),
+        };
+        let project = Self { folder, database, ttl };
         assert!(project.django(&["migrate"]).status().expect("Python runs").success());
         project
     }
 
-    pub(crate) fn new() -> Self {
-        Self::with_ttl(Some(secs(30 * 60)))
+    pub(crate) fn new(database: Database) -> Self {
+        Self::with_ttl(database, Some(secs(30 * 60)))
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub(crate) fn database(&self) -> PathBuf {
-        self.path("db.sqlite3")
+    /// The SQLite file, or the URL of the PostgreSQL server.
+    pub(crate) fn database(&self) -> &str {
+        &self.database
     }
 
     /// A job of `django/jobs.py`, to be started.
@@ -67,9 +104,27 @@ impl Project {
 
     /// A Rust process of its own has a store like this.
     pub(crate) async fn mutex(&self) -> DbMutex {
-        let store = DjangoStore::open(self.database(), self.ttl).await.expect("a database of Django");
-        DbMutex::new(store).expect("valid defaults")
+        let mutex = if self.database.starts_with("postgres") {
+            // Here all processes have the clock of this machine.
+            DbMutex::new(self.postgres().await.margin(Duration::ZERO))
+        } else {
+            DbMutex::new(DjangoSqlite::open(&self.database, self.ttl).await.expect("a database of Django"))
+        };
+        mutex.expect("valid defaults")
     }
+
+    pub(crate) async fn postgres(&self) -> DjangoPostgres {
+        DjangoPostgres::connect(&self.database, self.ttl).await.expect("a database of Django")
+    }
+}
+
+/// The schema is made by `jobs.py migrate`.
+fn url_of_new_schema() -> String {
+    static SCHEMAS: AtomicU32 = AtomicU32::new(0);
+    let url = std::env::var("DATABASE_URL").expect("DATABASE_URL names a database; scripts/test-django starts one");
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let schema = format!("project_{}_{}", std::process::id(), SCHEMAS.fetch_add(1, Ordering::Relaxed));
+    format!("{url}{separator}options=-csearch_path%3D{schema}")
 }
 
 pub(crate) struct DjangoHolder {

@@ -1,10 +1,18 @@
 use db_mutex_core::{Error, Ttl};
 
-use crate::project::{Project, secs};
+use crate::project::{Database, Project, on_both, secs};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn django_is_refused_while_rust_holds() {
-    let project = Project::new();
+on_both! {
+    django_is_refused_while_rust_holds
+    rust_is_refused_while_django_holds
+    rust_waits_for_django
+    django_is_refused_while_a_lock_rests
+    a_list_shows_the_locks_of_both
+    a_release_by_force_is_seen_by_the_other_side
+}
+
+async fn django_is_refused_while_rust_holds(database: Database) {
+    let project = Project::new(database);
     let guard = project.mutex().await.lock("job").acquire().await.unwrap();
     assert!(!project.is_free_to_django("job"));
     assert!(project.is_free_to_django("another job"));
@@ -12,9 +20,8 @@ async fn django_is_refused_while_rust_holds() {
     assert!(project.is_free_to_django("job"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rust_is_refused_while_django_holds() {
-    let project = Project::new();
+async fn rust_is_refused_while_django_holds(database: Database) {
+    let project = Project::new(database);
     let mutex = project.mutex().await;
     let holder = project.django_holds("job");
     let Error::Held { holder: refused_by, .. } = mutex.lock("job").acquire().await.unwrap_err() else { panic!() };
@@ -25,9 +32,8 @@ async fn rust_is_refused_while_django_holds() {
     mutex.lock("job").acquire().await.unwrap().release().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rust_waits_for_django() {
-    let project = Project::new();
+async fn rust_waits_for_django(database: Database) {
+    let project = Project::new(database);
     let mutex = project.mutex().await;
     let holder = project.django_holds("job");
     let waiting = tokio::spawn(async move { mutex.lock("job").wait(secs(30)).acquire().await });
@@ -35,18 +41,16 @@ async fn rust_waits_for_django() {
     waiting.await.unwrap().unwrap().release().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn django_is_refused_while_a_lock_rests() {
-    let project = Project::new();
+async fn django_is_refused_while_a_lock_rests(database: Database) {
+    let project = Project::new(database);
     let mutex = project.mutex().await;
     mutex.lock("job").hold_at_least(secs(20 * 60)).acquire().await.unwrap().release().await.unwrap();
     assert!(!project.is_free_to_django("job"));
 }
 
 /// In the list of an operator are the locks of both.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_shows_the_locks_of_both() {
-    let project = Project::new();
+async fn a_list_shows_the_locks_of_both(database: Database) {
+    let project = Project::new(database);
     let mutex = project.mutex().await;
     let holder = project.django_holds("of django");
     let guard = mutex.lock("of rust").ttl(Ttl::NEVER).acquire().await.unwrap();
@@ -59,9 +63,8 @@ async fn a_list_shows_the_locks_of_both() {
 }
 
 /// Both sides notice at the latest when they release.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_release_by_force_is_seen_by_the_other_side() {
-    let project = Project::new();
+async fn a_release_by_force_is_seen_by_the_other_side(database: Database) {
+    let project = Project::new(database);
     let mutex = project.mutex().await;
     let holder = project.django_holds("job");
     assert!(mutex.force_release("job").await.unwrap());

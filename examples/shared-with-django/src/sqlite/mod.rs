@@ -1,3 +1,5 @@
+mod sql;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,8 +12,7 @@ use db_mutex_core::store::{DeleteRequest, Deleted, InsertRequest, Inserted, Limi
 use db_mutex_core::{LockId, StoreError, StoreErrorKind};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use crate::both::Both;
-use crate::sql;
+use crate::both::{self, Both, Deadline};
 
 /// Four calls may wait for one another, so that none takes longer than the ten seconds that a store is given.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,13 +22,13 @@ const CALLS: usize = 4;
 ///
 /// What Django's table has no column for is in a table beside it, `db_mutex_rust`. Clones share a connection.
 #[derive(Clone)]
-pub struct DjangoStore {
+pub struct DjangoSqlite {
     connection: Arc<Mutex<Connection>>,
     file: PathBuf,
-    django_ttl: Option<Duration>,
+    deadline: Deadline,
 }
 
-impl DjangoStore {
+impl DjangoSqlite {
     /// Opens the database file of a Django project. `django_ttl` has to be what its `DB_MUTEX_TTL_SECONDS` says, by default 30
     /// minutes and `None` for never: Django deletes rows by it, ours too.
     ///
@@ -42,7 +43,9 @@ impl DjangoStore {
             if let Some(problem) = sql::prepare(&connection).map_err(failed)? {
                 return Err(StoreError::new(StoreErrorKind::Schema, format!("the database {file:?} {problem}")));
             }
-            Ok(Self { connection: Arc::new(Mutex::new(connection)), file, django_ttl })
+            // Django and SQLite have the clock of the same machine.
+            let deadline = Deadline { ttl: django_ttl, margin: Duration::ZERO };
+            Ok(Self { connection: Arc::new(Mutex::new(connection)), file, deadline })
         };
         in_a_thread(opening).await
     }
@@ -75,13 +78,13 @@ impl DjangoStore {
         lock_id: &LockId,
         rule: impl FnOnce(Option<&Row>, StoreTime) -> Outcome<A> + Send + 'static,
     ) -> Result<A, StoreError> {
-        let (lock_id, django_ttl) = (lock_id.clone(), self.django_ttl);
+        let (lock_id, deadline) = (lock_id.clone(), self.deadline);
         let work = move |connection: &Connection, now| {
             let both = sql::read(connection, &lock_id)?;
-            let before = both.row(django_ttl, now);
+            let before = both.row(deadline, now);
             let outcome = rule(before.as_ref(), now);
             if let Some(after) = &outcome.write {
-                let change = Both::change(before.as_ref(), after, django_ttl, now);
+                let change = Both::change(before.as_ref(), after, deadline, now);
                 sql::write(connection, &lock_id, &both, after, change)?;
             }
             Ok(outcome.answer)
@@ -91,22 +94,11 @@ impl DjangoStore {
 }
 
 #[async_trait]
-impl LockStore for DjangoStore {
+impl LockStore for DjangoSqlite {
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
         let asked = request.clone();
-        let rule = move |row: Option<&Row>, now| {
-            let outcome = rules::insert(row, &asked, now);
-            match row.and_then(|row| rules::end_excess(row, now)) {
-                // The clock was read under the write lock, so this needs no second statement.
-                Some(shorter) if matches!(outcome.answer, Inserted::Held(_)) => {
-                    let mut outcome = rules::insert(Some(&shorter), &asked, now);
-                    outcome.write = Some(shorter);
-                    outcome
-                }
-                _ => outcome,
-            }
-        };
-        self.apply(&request.lock_id, rule).await
+        // The clock is read under the write lock, so the end of an excess needs no second statement.
+        self.apply(&request.lock_id, move |row, now| both::insert(row, &asked, now)).await
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
@@ -120,11 +112,11 @@ impl LockStore for DjangoStore {
     }
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
-        let django_ttl = self.django_ttl;
+        let deadline = self.deadline;
         let work = move |connection: &Connection, now| {
             let mut purged = 0;
             for (lock_id, both) in sql::read_all(connection)? {
-                if both.row(django_ttl, now).is_some_and(|row| rules::is_purgeable(&row, older_than, now)) {
+                if both.row(deadline, now).is_some_and(|row| rules::is_purgeable(&row, older_than, now)) {
                     sql::delete(connection, &lock_id)?;
                     purged += 1;
                 }
@@ -135,19 +127,19 @@ impl LockStore for DjangoStore {
     }
 
     async fn find(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
-        let (lock_id, django_ttl) = (id.clone(), self.django_ttl);
+        let (lock_id, deadline) = (id.clone(), self.deadline);
         let work = move |connection: &Connection, now| {
-            let row = sql::read(connection, &lock_id)?.row(django_ttl, now);
+            let row = sql::read(connection, &lock_id)?.row(deadline, now);
             Ok(row.map(|row| row.read(lock_id, now)))
         };
         self.transaction(TransactionBehavior::Deferred, work).await
     }
 
     async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
-        let (filter, django_ttl) = (filter.clone(), self.django_ttl);
+        let (filter, deadline) = (filter.clone(), self.deadline);
         let work = move |connection: &Connection, now| {
             let all = sql::read_all(connection)?.into_iter();
-            let rows = all.filter_map(|(lock_id, both)| Some(both.row(django_ttl, now)?.read(lock_id, now)));
+            let rows = all.filter_map(|(lock_id, both)| Some(both.row(deadline, now)?.read(lock_id, now)));
             Ok(rows.filter(|row| filter.include_free || row.is_taken()).collect())
         };
         self.transaction(TransactionBehavior::Deferred, work).await
@@ -158,10 +150,10 @@ impl LockStore for DjangoStore {
     }
 }
 
-impl fmt::Debug for DjangoStore {
+impl fmt::Debug for DjangoSqlite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, django_ttl, .. } = self;
-        f.debug_struct("DjangoStore").field("file", file).field("django_ttl", django_ttl).finish_non_exhaustive()
+        let Self { file, deadline, .. } = self;
+        f.debug_struct("DjangoSqlite").field("file", file).field("deadline", deadline).finish_non_exhaustive()
     }
 }
 
