@@ -3,7 +3,7 @@
     jobs.py migrate                 makes the tables, as `manage.py migrate` does
     jobs.py count COUNTER TIMES     prints `ready`, waits for the file, and increments the number in it, each time under the
                                     lock `counter`
-    jobs.py try LOCK_ID             prints `acquired`, or `held` for a DBMutexError
+    jobs.py try                     for each lock id in its input, prints `acquired`, or `held` for a DBMutexError
     jobs.py hold LOCK_ID            prints `acquired` or `held`; ends at the end of its input, and prints how: `released`, or
                                     `timed out` for a DBMutexTimeoutError
     jobs.py delete LOCK_ID          deletes the row, as an administrator would
@@ -90,19 +90,20 @@ def hold(lock_id):
         print("timed out", flush=True)
 
 
-def try_once(lock_id):
-    try:
-        with db_mutex(lock_id):
-            print("acquired")
-    except DBMutexError:
-        print("held")
+def try_each():
+    for line in sys.stdin:
+        try:
+            with db_mutex(line.strip()):
+                print("acquired", flush=True)
+        except DBMutexError:
+            print("held", flush=True)
 
 
 job, *arguments = sys.argv[1:]
 jobs = {
     "migrate": migrate,
     "count": count,
-    "try": try_once,
+    "try": try_each,
     "hold": hold,
     "delete": lambda lock_id: DBMutex.objects.filter(lock_id=lock_id).delete(),
 }

@@ -34,6 +34,7 @@ async fn a_lease_of_rust_outlasts_the_ttl_of_django(database: Database) {
         for lock_id in ["renewed", "long", "never"] {
             assert!(!project.is_free_to_django(lock_id), "{lock_id}");
         }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for guard in [renewed, long, never] {
         guard.release().await.unwrap();

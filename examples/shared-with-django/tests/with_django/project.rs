@@ -1,6 +1,7 @@
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,7 @@ pub(crate) struct Project {
     folder: TempDir,
     database: String,
     ttl: Option<Duration>,
+    trying: Mutex<Option<DjangoProcess>>,
 }
 
 impl Project {
@@ -52,7 +54,7 @@ impl Project {
             Database::Sqlite => folder.path().join("db.sqlite3").to_str().expect("UTF-8").to_owned(),
             Database::Postgres => url_of_new_schema(),
         };
-        let project = Self { folder, database, ttl };
+        let project = Self { folder, database, ttl, trying: Mutex::default() };
         assert!(project.django(&["migrate"]).status().expect("Python runs").success());
         project
     }
@@ -83,23 +85,24 @@ impl Project {
         command
     }
 
-    /// Whether Django acquires the lock now. It releases it at once.
+    /// Whether Django acquires the lock now. It releases it at once. One process of Django serves all questions.
     pub(crate) fn is_free_to_django(&self, lock_id: &str) -> bool {
-        let ended = self.django(&["try", lock_id]).output().expect("Python runs");
-        match &*String::from_utf8_lossy(&ended.stdout) {
-            "acquired\n" => true,
-            "held\n" => false,
-            _ => panic!("{ended:?}"),
+        let mut started = self.trying.lock().expect("no other thread asks");
+        let trying = started.get_or_insert_with(|| DjangoProcess::start(self.django(&["try"])));
+        let stdin = trying.stdin.as_mut().expect("it is open until the end");
+        writeln!(stdin, "{lock_id}").expect("the process runs");
+        match &*line(&mut trying.says) {
+            "acquired" => true,
+            "held" => false,
+            other => panic!("Django says {other:?}"),
         }
     }
 
     /// A Django process that holds the lock.
-    pub(crate) fn django_holds(&self, lock_id: &str) -> DjangoHolder {
-        let mut child = self.django(&["hold", lock_id]);
-        let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("Python runs");
-        let mut says = BufReader::new(child.stdout.take().expect("a pipe"));
-        assert_eq!(line(&mut says), "acquired");
-        DjangoHolder { stdin: child.stdin.take(), child, says }
+    pub(crate) fn django_holds(&self, lock_id: &str) -> DjangoProcess {
+        let mut holder = DjangoProcess::start(self.django(&["hold", lock_id]));
+        assert_eq!(line(&mut holder.says), "acquired");
+        holder
     }
 
     /// A Rust process of its own has a store like this.
@@ -127,13 +130,19 @@ fn url_of_new_schema() -> String {
     format!("{url}{separator}options=-csearch_path%3D{schema}")
 }
 
-pub(crate) struct DjangoHolder {
+pub(crate) struct DjangoProcess {
     child: Child,
     stdin: Option<ChildStdin>,
     says: BufReader<ChildStdout>,
 }
 
-impl DjangoHolder {
+impl DjangoProcess {
+    fn start(mut job: Command) -> Self {
+        let mut child = job.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("Python runs");
+        let says = BufReader::new(child.stdout.take().expect("a pipe"));
+        Self { stdin: child.stdin.take(), child, says }
+    }
+
     /// Lets the job end, and returns how it ended.
     pub(crate) fn end(mut self) -> String {
         self.stdin = None;
@@ -141,7 +150,7 @@ impl DjangoHolder {
     }
 }
 
-impl Drop for DjangoHolder {
+impl Drop for DjangoProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
