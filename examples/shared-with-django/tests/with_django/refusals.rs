@@ -1,4 +1,4 @@
-use db_mutex_core::{Error, Ttl};
+use db_mutex_core::{Error, StoreErrorKind, Ttl};
 
 use crate::project::{Database, Project, on_both, secs};
 
@@ -74,4 +74,21 @@ async fn a_release_by_force_is_seen_by_the_other_side(database: Database) {
     let error = guard.release().await.unwrap_err();
     assert!(matches!(error, Error::Lost { reason: db_mutex_core::LostReason::ReleasedByForce, .. }), "{error}");
     assert!(project.is_free_to_django("job"));
+}
+
+/// A row of an outer transaction in Django can neither be seen nor be waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_django_has_not_committed_is_busy() {
+    let project = Project::new(Database::Postgres);
+    let mutex = project.mutex().await;
+    let (client, connection) = tokio_postgres::connect(project.database(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let insert = "BEGIN; INSERT INTO db_mutex_dbmutex (lock_id, creation_time) VALUES ('job', now())";
+    client.batch_execute(insert).await.unwrap();
+    let error = mutex.lock("job").acquire().await.unwrap_err();
+    assert!(matches!(&error, Error::Store { source, .. } if source.kind() == StoreErrorKind::Busy), "{error}");
+    mutex.lock("another job").acquire().await.unwrap().release().await.unwrap();
+    client.batch_execute("COMMIT").await.unwrap();
+    let error = mutex.lock("job").acquire().await.unwrap_err();
+    assert!(error.is_held(), "{error}");
 }
