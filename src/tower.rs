@@ -1,6 +1,6 @@
-//! A [`Layer`] for [tower](https://docs.rs/tower): a service runs under a lock that depends on the request.
+//! A [`Layer`] for [tower](https://docs.rs/tower) that runs a service under a lock. The request decides which lock.
 //!
-//! It fits whatever is made of tower's services: workers of apalis, routes of axum, servers of tonic.
+//! It works with everything that is built on tower services: workers of apalis, routes of axum, servers of tonic.
 //!
 //! ```
 //! use db_mutex::{DbMutex, testing::MemoryStore, tower::LockLayer};
@@ -32,21 +32,28 @@
 //!
 //! # How long the lock is held
 //!
-//! From the acquisition until the future of the inner service has returned its response. If that future fails, panics or is
-//! dropped, the lock is released too. A response that is streamed later, such as a body of HTTP, is sent without the lock.
+//! Until the future of the inner service returns. The lock is also released if that future returns an error, panics or is
+//! dropped. A response body that is streamed afterwards is sent without the lock.
 //!
-//! Place a timeout *inside* the layer to limit the work, and *outside* to limit the wait as well.
+//! A timeout *inside* this layer limits the work; one *outside* limits the wait for the lock as well.
 //!
 //! # If the lock is lost
 //!
-//! Same as with [`Lock::run`]: by default the inner service is run to its end, and with [`OnLost::Drop`](crate::OnLost::Drop)
-//! its future is dropped. In both cases [`Error::Lost`] is returned, and a finished response is dropped, because the work may
-//! have overlapped another's. If the inner service has failed itself, its error is returned.
+//! Same as with [`Lock::run`]: by default the inner service continues to its end; with
+//! [`OnLost::Drop`](crate::OnLost::Drop) its future is dropped. Both return [`Error::Lost`], even if there is a response,
+//! because the work may have overlapped another holder's. If the inner service returns an error, that is returned instead.
 //!
 //! # Readiness
 //!
-//! The layer is ready when the inner service is. A request that waits for its lock keeps the place that it has in the inner
-//! service, for example in a limit of concurrency; a request that is skipped gives it back at once.
+//! The service is ready when the inner service is. A request that waits for its lock keeps its slot in the inner service, for
+//! example in a concurrency limit. A request that is skipped frees its slot at once.
+//!
+//! # Errors
+//!
+//! The error is a [`BoxError`], as with tower's own layers. A route of axum must not return errors: there, put
+//! `axum::error_handling::HandleErrorLayer` around this layer. The [examples] have a server of axum and a worker of apalis.
+//!
+//! [examples]: https://github.com/db-mutex/db-mutex/tree/main/examples
 
 use std::fmt;
 use std::future::Future;
@@ -58,19 +65,19 @@ use db_mutex_core::{Error, Guard, Lock, RunError};
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// The error of a service under a lock: an [`Error`] or the inner service's own. Same as `tower::BoxError`.
+/// The error of a [`LockService`]: an [`Error`], or the error of the inner service. The same type as `tower::BoxError`.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Runs a service under a lock that depends on the request.
+/// A layer that runs a service under a lock.
 ///
-/// `Req` is the request, `Res` the response of the service. Cheap to clone.
+/// `Req` is the type of the requests, `Res` that of the responses. Cheap to clone.
 pub struct LockLayer<Req, Res> {
     parts: Arc<Parts<Req, Res>>,
 }
 
-/// A service under a lock, made by [`LockLayer`].
+/// A service that runs another one under a lock: what [`LockLayer`] returns.
 ///
-/// The inner service has to be [`Clone`], because each request takes the one that is ready with it.
+/// The inner service must be [`Clone`]: a request takes the instance that is ready, and leaves a clone.
 pub struct LockService<S, Req, Res> {
     inner: S,
     parts: Arc<Parts<Req, Res>>,
@@ -86,10 +93,10 @@ type Acquired<Req> = Arc<dyn Fn(&mut Req, &Guard) + Send + Sync>;
 type Skipped<Res> = Arc<dyn Fn(&Error) -> Res + Send + Sync>;
 
 impl<Req, Res> LockLayer<Req, Res> {
-    /// Returns a layer whose lock for a request is the one that `lock` returns, with all its options: a
-    /// [TTL](Lock::ttl), a [wait limit](Lock::wait), [renewal](Lock::keep_alive) and so on.
+    /// Returns a layer that runs each request under the lock that `lock` returns for it. The lock brings its options: its
+    /// [TTL](Lock::ttl), [wait limit](Lock::wait), [renewal](Lock::keep_alive) and so on.
     ///
-    /// If the lock is held by another holder, the service returns [`Error::Held`]; see [`skip`](Self::skip).
+    /// If another holder has the lock, the service returns [`Error::Held`], unless [`skip`](Self::skip) is set.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -108,8 +115,8 @@ impl<Req, Res> LockLayer<Req, Res> {
         Self { parts: Arc::new(Parts { lock: Arc::new(lock), acquired: None, skipped: None }) }
     }
 
-    /// Sets that a request whose lock is held is skipped: the default response is returned in place of [`Error::Held`], and
-    /// the holder is logged at level `INFO`.
+    /// Skips requests whose lock is held: the service returns the default response instead of [`Error::Held`], and logs the
+    /// holder at level `INFO`.
     pub fn skip(self) -> Self
     where
         Res: Default,
@@ -117,14 +124,14 @@ impl<Req, Res> LockLayer<Req, Res> {
         self.skip_with(|_| Res::default())
     }
 
-    /// Same as [`skip`](Self::skip), with a response of your own, which may depend on the [`Error::Held`].
+    /// Same as [`skip`](Self::skip), with the response that `response` returns for the [`Error::Held`].
     pub fn skip_with(self, response: impl Fn(&Error) -> Res + Send + Sync + 'static) -> Self {
         let Parts { lock, acquired, .. } = (*self.parts).clone();
         Self { parts: Arc::new(Parts { lock, acquired, skipped: Some(Arc::new(response)) }) }
     }
 
-    /// Sets a function that gets each request and its guard before the service is called. It can give the service what
-    /// that needs of the guard: its [fencing token](Guard::fence), its [`cancel_token`](Guard::cancel_token).
+    /// Sets a function that is called with each request and its guard before the inner service is. It can add to the request
+    /// what the service needs of the guard: the [fencing token](Guard::fence), the [`cancel_token`](Guard::cancel_token).
     ///
     /// ```
     /// # use db_mutex::{DbMutex, Fence, tower::LockLayer};
@@ -168,7 +175,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        // The service that is ready, which a clone of it need not be.
+        // Call the instance that is ready: a clone of it need not be.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let lock = (self.parts.lock)(&request);
@@ -207,7 +214,7 @@ impl<Req, Res> Parts<Req, Res> {
     }
 }
 
-// By hand, like the others: the parameters need not be `Clone` or `Debug`.
+// By hand, like those below: the parameters need not be `Clone` or `Debug`.
 impl<Req, Res> Clone for Parts<Req, Res> {
     fn clone(&self) -> Self {
         Self { lock: Arc::clone(&self.lock), acquired: self.acquired.clone(), skipped: self.skipped.clone() }
