@@ -31,7 +31,7 @@ async fn main() -> Result<(), BoxDynError> {
 
     let locks = mutex.clone();
     let each_tick_once = LockLayer::new(move |task: &Task<Tick>| {
-        locks.lock(format!("report-{}", task.args.get_timestamp())).ttl(LATE).hold_at_least(LATE)
+        locks.lock(format!("report-{}", task.args.get_timestamp())).ttl(LATE).hold_at_least(LATE).keep_alive(true)
     })
     .skip_with(|held| println!("{}: skipped", held.lock_id().map_or("", |id| id.as_str())));
 
