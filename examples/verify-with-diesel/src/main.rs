@@ -1,7 +1,8 @@
-//! Money in a table, with diesel on the same SQLite file: interest is paid only if the lock is still held when the transaction
-//! commits.
+//! A program without a runtime: money in a table, with diesel on the same SQLite file. Interest is paid only if the lock is still
+//! held when the transaction commits.
 //!
-//! `PostgresStore` and `MySqlStore` have the same method. With diesel-async call `verify_with`.
+//! In an async program call the same functions in `spawn_blocking`. `PostgresStore` and `MySqlStore` have them, too. With
+//! diesel-async call `verify_with`.
 //!
 //! ```text
 //! paid: alice 110, bob 220
@@ -14,11 +15,10 @@ use std::time::Duration;
 
 use db_mutex::sqlite::SqliteStore;
 use db_mutex::store::VerifyQuery;
-use db_mutex::{DbMutex, Guard};
+use db_mutex::{DbMutex, Guard, blocking};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Text};
-use tokio::task::block_in_place;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -29,10 +29,10 @@ diesel::table! {
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Failure> {
-    let store = SqliteStore::open("bank.db").await?;
-    let mutex = DbMutex::new(store.clone())?;
+fn main() -> Result<(), Failure> {
+    // `blocking::connect(url)` is the short form, if the store is not needed to verify.
+    let store = blocking::open(async { SqliteStore::open("bank.db").await })?;
+    let mutex = DbMutex::new(store.clone())?.blocking();
     let mut bank = SqliteConnection::establish("bank.db")?;
     bank.batch_execute(
         "PRAGMA busy_timeout = 10000;
@@ -41,13 +41,15 @@ async fn main() -> Result<(), Failure> {
          INSERT INTO accounts VALUES ('alice', 100), ('bob', 200)",
     )?;
 
-    let guard = mutex.lock("interest").acquire().await?;
-    block_in_place(|| pay_interest(&store, &guard, &mut bank))?;
+    // Renewed by a thread of the mutex, while this one blocks.
+    let lock = mutex.lock("interest").ttl(Duration::from_secs(30)).keep_alive(true).wait(Duration::from_secs(10));
+    lock.run(|guard| pay_interest(&store, guard, &mut bank))??;
     println!("paid: {}", balances(&mut bank)?);
 
     // The lock is lost: its lease has ended, or an operator has released it. The guard does not know yet.
-    mutex.force_release("interest").await?;
-    match block_in_place(|| pay_interest(&store, &guard, &mut bank)) {
+    let guard = lock.acquire()?;
+    mutex.force_release("interest")?;
+    match pay_interest(&store, &guard, &mut bank) {
         Err(error) if error.downcast_ref().is_some_and(db_mutex::Error::is_lost) => {
             println!("not paid: lock `interest` was lost");
         }
@@ -56,7 +58,7 @@ async fn main() -> Result<(), Failure> {
     println!("still: {}", balances(&mut bank)?);
 
     drop(guard);
-    mutex.shutdown(Duration::from_secs(5)).await;
+    mutex.shutdown(Duration::from_secs(5))?;
     Ok(())
 }
 
