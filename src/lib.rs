@@ -321,7 +321,7 @@ pub mod tower;
 struct Readme;
 
 /// The Rust of the page for users of django-db-mutex compiles.
-#[cfg(all(doctest, feature = "sqlite-unbundled", feature = "macros"))]
+#[cfg(all(doctest, feature = "sqlite-unbundled", feature = "macros", feature = "tower"))]
 #[doc = include_str!("../docs/coming-from-django-db-mutex.md")]
 struct ComingFromDjangoDbMutex;
 
