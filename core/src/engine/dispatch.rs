@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::batch::{Batch, Places, Queues, Read};
 use super::flight::{Flight, Place};
 use super::job::{Asked, Job, Kind, not_ended};
-use super::runtime::{Driver, Time};
+use super::runtime::{Driver, Limiter, Time};
 use crate::store::Limits;
 use crate::{Clock, LockId, LockStore, StoreError, StoreErrorKind};
 
@@ -43,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn LockStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) time: Time,
+    pub(crate) limiter: Limiter,
     driver: Driver,
     places: Places,
     /// The longest that a call may take.
@@ -73,7 +74,8 @@ impl Dispatch {
         let Setup { store, clock, time, limits } = setup;
         let places = Places { all: places, reserved, batch: limits.batch };
         let (call, queues) = (limits.call, Mutex::default());
-        Self(Arc::new(Shared { store, clock, time, driver, places, call, successor, queues }))
+        let limiter = Limiter::new(time);
+        Self(Arc::new(Shared { store, clock, time, limiter, driver, places, call, successor, queues }))
     }
 
     /// Whether the caller runs where the calls do.
@@ -201,10 +203,10 @@ impl Dispatch {
 
     fn send_read(&self, read: Read) {
         let (mut place, limit) = (Place::new(self.clone(), 1, false), self.0.call);
-        let time = self.0.time;
+        let shared = Arc::clone(&self.0);
         self.0.driver.spawn(async move {
             let mut read = read;
-            if time.within(limit, &mut read).await.is_none() {
+            if shared.limiter.within(limit, &mut read).await.is_none() {
                 place.give_back();
                 read.await;
             }

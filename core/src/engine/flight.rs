@@ -39,7 +39,7 @@ impl<K: Kind> Flight<K> {
                 }
             };
             let mut call = std::pin::pin!(call);
-            match shared.time.within(limit, &mut call).await {
+            match shared.limiter.within(limit, &mut call).await {
                 Some(answers) => answers,
                 None => {
                     place.give_back();

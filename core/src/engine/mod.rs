@@ -42,7 +42,7 @@ use pauses::Pauses;
 use queue::Queue;
 use release::Releases;
 use renewal::Renewal;
-use runtime::{Background, Driver, Home, Time};
+use runtime::{Background, Driver, Home, Limiter, Time};
 
 /// How many calls the background sends at a time where it has connections of its own.
 const CONNECTIONS_BEHIND: usize = 3;
@@ -61,6 +61,7 @@ pub(crate) struct Simulated {
 pub(crate) struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) time: Time,
+    limiter: Limiter,
     /// For calls from the runtime in which the mutex was first used; none if the store takes one call at a time.
     foreground: Option<Dispatch>,
     /// For all others, and for what no one waits for.
@@ -119,6 +120,7 @@ impl Engine {
             jitter,
             clock,
             time,
+            limiter: Limiter::new(time),
             foreground,
             background,
             runner,
@@ -138,7 +140,7 @@ impl Engine {
     /// # Cancellation safety
     /// If the future is dropped, the answer can still be waited for.
     pub(crate) async fn answer<A>(&self, asked: &mut Asked<A>) -> Option<Answered<A>> {
-        self.time.within(self.attempt, asked.answer()).await
+        self.limiter.within(self.attempt, asked.answer()).await
     }
 
     /// The error of an answer that does not come in time.

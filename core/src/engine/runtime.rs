@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Id, Runtime};
 use tokio::sync::oneshot;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 /// How long the background finishes its work after the last clone of a mutex is gone.
@@ -72,6 +73,84 @@ impl Time {
             done = work => Some(done),
             () = self.sleep(limit) => None,
         }
+    }
+}
+
+/// Limits the time of calls.
+///
+/// A limit is hardly ever reached, so its timer is kept for the next call, and set to later: that costs next to nothing, while
+/// a new one wakes the thread that waits for the next timer of the runtime.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    time: Time,
+    kept: Mutex<Vec<Timer>>,
+}
+
+/// A timer, and the runtime that it belongs to.
+#[derive(Debug)]
+struct Timer {
+    runtime: Id,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Limiter {
+    /// The most timers that are kept.
+    const KEPT: usize = 16;
+
+    pub(crate) fn new(time: Time) -> Self {
+        Self { time, kept: Mutex::default() }
+    }
+
+    /// Waits for `work` for at most `limit`, as [`Time::within`] does.
+    pub(crate) async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let Some(runtime) = self.runtime() else { return self.time.within(limit, work).await };
+        let mut timer = None;
+        let done = tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = async { after(limit, timer.insert(self.timer(runtime)).sleep.as_mut()).await } => None,
+        };
+        if let Some(timer) = timer {
+            self.keep(timer);
+        }
+        done
+    }
+
+    /// The runtime in which timers are kept: only where time is real.
+    fn runtime(&self) -> Option<Id> {
+        if self.time == Time::Tokio {
+            return None;
+        }
+        Handle::try_current().ok().map(|runtime| runtime.id())
+    }
+
+    fn timer(&self, runtime: Id) -> Timer {
+        // One of another runtime, which may have ended, is dropped.
+        let kept = self.kept().pop().filter(|kept| kept.runtime == runtime);
+        kept.unwrap_or_else(|| Timer { runtime, sleep: Box::pin(tokio::time::sleep(Duration::ZERO)) })
+    }
+
+    fn keep(&self, timer: Timer) {
+        let mut kept = self.kept();
+        if kept.len() < Self::KEPT {
+            kept.push(timer);
+        }
+    }
+
+    /// Nothing that can panic runs under this mutex.
+    fn kept(&self) -> MutexGuard<'_, Vec<Timer>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits by a timer, as [`Time::sleep`] does.
+async fn after(duration: Duration, mut timer: Pin<&mut Sleep>) {
+    let begun = Instant::now();
+    let mut left = duration;
+    while !left.is_zero() {
+        timer.as_mut().reset(tokio::time::Instant::now() + left);
+        timer.as_mut().await;
+        left = duration.saturating_sub(begun.elapsed());
     }
 }
 
