@@ -1,7 +1,8 @@
+use std::cell::RefCell;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use db_mutex_core::{StoreError, StoreErrorKind as Kind};
+use db_mutex_core::{LockId, StoreError, StoreErrorKind as Kind};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -72,6 +73,8 @@ pub(crate) struct Database {
     files: Files,
     /// Whether nothing was asked of it yet.
     is_new: bool,
+    /// The lock that was released last, until the next request for a lock.
+    pub(crate) released_last: RefCell<Option<LockId>>,
 }
 
 /// Which files the connection works on.
@@ -102,7 +105,7 @@ impl Database {
     fn open(place: Place, sql: Sql) -> Result<Self, StoreError> {
         let connection = place.open()?;
         let files = Files::of(&place, &connection);
-        Ok(Self { connection, sql, place, files, is_new: true })
+        Ok(Self { connection, sql, place, files, is_new: true, released_last: RefCell::default() })
     }
 
     /// After the first request: from now on it moves the log into the file as seldom as SQLite does by default.

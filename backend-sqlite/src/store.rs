@@ -74,8 +74,14 @@ enum Blocker {
 }
 
 impl Database {
-    /// First a plain read, which refuses without a write lock; then the upsert, which decides.
+    /// First a plain read, which refuses without a write lock; then the upsert, which decides. A lock that was released here
+    /// just now is hardly held by another, and is not read.
     fn insert(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
+        if self.released_last.take().as_ref() == Some(&request.lock_id)
+            && let Some(granted) = self.upsert(request)?
+        {
+            return Ok(granted);
+        }
         if let Some(answer) = self.ask(request)? {
             return Ok(answer);
         }
@@ -94,6 +100,11 @@ impl Database {
         if let Some(refusal) = self.refuse(request)? {
             return Ok(Some(refusal));
         }
+        self.upsert(request)
+    }
+
+    /// The grant; `None` if there is none.
+    fn upsert(&self, request: &InsertRequest) -> Result<Option<Inserted>, StoreError> {
         let parameters =
             (request.lock_id.as_str(), request.owner.as_bytes(), request.holder.as_str(), request.ttl.to_micros());
         Ok(self.write_lease(&self.sql.insert_or_take_over, parameters)?.map(Inserted::Granted))
@@ -163,7 +174,10 @@ impl Database {
             }
         };
         Ok(match (released, before) {
-            (1.., _) => Deleted::Released,
+            (1.., _) => {
+                self.released_last.replace(Some(request.lock_id.clone()));
+                Deleted::Released
+            }
             (0, true) => Deleted::Already,
             (0, false) => Deleted::NotHeld,
         })
