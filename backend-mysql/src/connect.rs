@@ -1,7 +1,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use db_mutex_core::StoreError;
-use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Pool, PoolConstraints, PoolOpts};
 #[cfg(feature = "_rustls")]
 use mysql_async::{DriverError, SslOpts};
@@ -65,15 +64,6 @@ impl Connections {
         let mut current = self.current();
         if current.number == number {
             *current = Generation { number: number + 1, pool: Pool::new(own.clone()) };
-        }
-    }
-
-    /// Asks the server to end what it does for a connection.
-    pub(crate) async fn kill_query(&self, connection: u32) {
-        let Some(own) = self.own.clone() else { return };
-        let killed = async { Conn::new(own).await?.query_drop(format!("KILL QUERY {connection}")).await };
-        if let Err(error) = killed.await {
-            tracing::debug!(%error, "a statement could not be ended");
         }
     }
 

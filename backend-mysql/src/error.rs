@@ -8,6 +8,8 @@ pub(crate) enum Failure {
     NoRoom,
     /// The connection broke: it may have happened or not.
     Lost,
+    /// No answer came in time: it may have happened, or will.
+    Unanswered,
     /// The server accepts no writes, and perhaps another one does by now: nothing happened.
     WrongServer,
     /// Trying again does not help.

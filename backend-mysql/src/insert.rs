@@ -14,7 +14,7 @@ type Answer = Result<Inserted, StoreError>;
 impl Operations {
     /// One statement if the lock is granted; otherwise a read tells why not.
     pub(crate) async fn insert(&self, request: &InsertRequest) -> Answer {
-        let reply = self.client.send(&[self.sql.insert(request)]).await?;
+        let reply = self.client.send_grant(&[self.sql.insert(request)]).await?;
         let granted_at = last_insert_id(reply.answers.first());
         if granted_at != 0 {
             let (fence, acquired_at) = (Fence::new(granted_at), StoreTime::from_micros(granted_at));
@@ -31,7 +31,7 @@ impl Operations {
         for batch in order.chunks(BATCH) {
             let batch: Vec<_> = batch.iter().map(|at| &requests[*at]).collect();
             let ids = batch.iter().map(|request| &request.lock_id);
-            answers.extend(match self.write_and_read(self.sql.insert_many(&batch), ids).await {
+            answers.extend(match self.write_and_read(self.sql.insert_many(&batch), true, ids).await {
                 Ok(written) => self.judge(&batch, written).await,
                 Err(error) => error.for_all(batch.len()),
             });
@@ -77,7 +77,7 @@ impl Operations {
             return Vec::new();
         }
         let repeat = self.sql.repeat_many(requests);
-        match self.write_and_read(repeat, requests.iter().map(|request| &request.lock_id)).await {
+        match self.write_and_read(repeat, true, requests.iter().map(|request| &request.lock_id)).await {
             Ok(Written { at, mut rows }) => requests.iter().map(|request| repeated(request, at, &mut rows)).collect(),
             Err(error) => error.for_all(requests.len()),
         }

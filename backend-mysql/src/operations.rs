@@ -76,9 +76,14 @@ impl Operations {
     pub(crate) async fn write_and_read<'a>(
         &self,
         write: Statement,
+        may_grant: bool,
         ids: impl IntoIterator<Item = &'a LockId>,
     ) -> Result<Written, StoreError> {
-        let mut reply = self.client.send(&[write, COMMITTED.into(), self.sql.find(ids)]).await?;
+        let statements = [write, COMMITTED.into(), self.sql.find(ids)];
+        let mut reply = match may_grant {
+            true => self.client.send_grant(&statements).await?,
+            false => self.client.send(&statements).await?,
+        };
         let rows = by_id(read_last(&mut reply)?);
         let at = StoreTime::from_micros(last_insert_id(reply.answers.first()));
         Ok(Written { at, rows })

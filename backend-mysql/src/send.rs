@@ -15,9 +15,6 @@ use crate::statement::Statement;
 const REFUSALS: u32 = 20;
 const LOSSES: u32 = 4;
 
-/// How long a request to end a statement may take.
-const ENDING: Duration = Duration::from_secs(1);
-
 /// Sends requests through the pool, and sends them again if a connection broke: all of ours can be repeated, because of the
 /// owner token. What met a locked row is not sent again; that is the caller's to do.
 #[derive(Clone)]
@@ -59,10 +56,15 @@ pub(crate) struct Reply {
 impl Client {
     /// Sends statements in one round trip.
     pub(crate) async fn send(&self, statements: &[Statement]) -> Result<Reply, StoreError> {
-        within(self.sending.timeout(), self.send_repeatedly(statements)).await
+        within(self.sending.timeout(), self.send_repeatedly(statements, true)).await
     }
 
-    async fn send_repeatedly(&self, statements: &[Statement]) -> Result<Reply, StoreError> {
+    /// Sends statements that may grant a lock: not once more if they were not answered, because they may still arrive.
+    pub(crate) async fn send_grant(&self, statements: &[Statement]) -> Result<Reply, StoreError> {
+        within(self.sending.timeout(), self.send_repeatedly(statements, false)).await
+    }
+
+    async fn send_repeatedly(&self, statements: &[Statement], repeats_unanswered: bool) -> Result<Reply, StoreError> {
         let begun = Instant::now();
         let (mut refusals, mut losses, mut may_be_a_repeat) = (0, 0, false);
         loop {
@@ -71,7 +73,9 @@ impl Client {
                     // One that failed before may have been the only one that is dead.
                     let is_new = losses > 0 && self.connections.are_replaced();
                     let answered = self.send_in_time(connection, statements, is_new, begun).await;
-                    if let Err(Failed { failure: Failure::Lost | Failure::WrongServer, .. }) = &answered {
+                    if let Err(Failed { failure: Failure::Lost | Failure::Unanswered | Failure::WrongServer, .. }) =
+                        &answered
+                    {
                         self.connections.leave(pool);
                     }
                     match answered {
@@ -87,7 +91,9 @@ impl Client {
                     refusals += 1;
                     jitter(Duration::from_millis(1 << refusals.min(5)))
                 }
-                Failure::Lost if losses < LOSSES => {
+                Failure::Lost | Failure::Unanswered
+                    if losses < LOSSES && (repeats_unanswered || failure == Failure::Lost) =>
+                {
                     losses += 1;
                     may_be_a_repeat |= sent;
                     jitter(Duration::from_millis(10 << (2 * losses)))
@@ -110,7 +116,7 @@ impl Client {
         }
     }
 
-    /// Sends statements, and waits as long as the connection deserves. What is given up is ended in the server.
+    /// Sends statements, and waits as long as the connection deserves.
     async fn send_in_time(
         &self,
         connection: Conn,
@@ -118,14 +124,13 @@ impl Client {
         is_new: bool,
         begun: Instant,
     ) -> Result<Vec<Answer>, Failed> {
-        let id = connection.id();
-        let patience = self.sending.patience(is_new, begun);
+        // It ends before the request does as a whole, so that it is known that there was no answer.
+        let patience = self.sending.patience(is_new, begun) * 9 / 10;
         match tokio::time::timeout(patience, self.send_once(connection, statements)).await {
             Ok(answered) => answered.map_err(Failed::from),
             Err(_) => {
-                let _ = tokio::time::timeout(ENDING, self.connections.kill_query(id)).await;
                 let error = StoreError::new(StoreErrorKind::Unavailable, "the database server did not answer in time");
-                Err(Failed { failure: Failure::Lost, error })
+                Err(Failed { failure: Failure::Unanswered, error })
             }
         }
     }

@@ -20,6 +20,9 @@ use crate::sql::Forms;
 
 /// A request that can be sent together with others of its kind.
 pub(crate) trait Request: Sync {
+    /// Whether it may grant a lock.
+    const IS_GRANT: bool;
+
     fn lock_id(&self) -> &LockId;
 
     /// The parameters of the form for one. Those of the form for many are arrays of them.
@@ -27,6 +30,8 @@ pub(crate) trait Request: Sync {
 }
 
 impl Request for InsertRequest {
+    const IS_GRANT: bool = true;
+
     fn lock_id(&self) -> &LockId {
         &self.lock_id
     }
@@ -42,6 +47,8 @@ impl Request for InsertRequest {
 }
 
 impl Request for RenewRequest {
+    const IS_GRANT: bool = false;
+
     fn lock_id(&self) -> &LockId {
         &self.lock_id
     }
@@ -142,7 +149,7 @@ impl<'a, R: Request> Sending<'a, R> {
 
     async fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
         let sent = Instant::now();
-        let ran = self.client.run_once(sql, values).await;
+        let ran = self.client.run_once(sql, values, !R::IS_GRANT).await;
         ran.map_err(|error| match error.kind() {
             Kind::Busy if sent.elapsed() >= Self::ROW_LIMIT => {
                 let what = "the table of locks is locked by another transaction; find out which in pg_locks";

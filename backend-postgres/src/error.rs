@@ -10,8 +10,10 @@ pub(crate) enum Outcome {
     NotDone,
     /// It was not done: the server undid it, because of a conflict with another transaction.
     Conflict,
-    /// It may have been done: the connection broke before the answer, or none came in time.
+    /// It may have been done: the connection broke before the answer.
     Unknown,
+    /// It may have been done, or will be: no answer came in time.
+    Unanswered,
     /// It was not done: the server accepts no writes, and perhaps another one does by now.
     WrongServer,
     /// It was not done, and will not be.

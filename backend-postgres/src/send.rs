@@ -5,6 +5,7 @@ use db_mutex_sql_support::Sending;
 use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::connect::{self, Connector};
@@ -82,27 +83,37 @@ pub(crate) struct Answer {
     pub(crate) repeated: bool,
 }
 
+/// What is repeated, besides what has certainly not happened and what a broken connection may have lost.
+#[derive(Debug, Clone, Copy)]
+struct Repeats {
+    /// A conflict with another transaction.
+    conflicts: bool,
+    /// A statement that was not answered in time, and may still arrive.
+    unanswered: bool,
+}
+
 impl Client {
     const ATTEMPTS: u32 = 5;
 
     /// Runs a statement that may be repeated.
     pub(crate) async fn run(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
-        self.run_there(sql, values, true).await
+        self.run_there(sql, values, Repeats { conflicts: true, unanswered: true }).await
     }
 
-    /// The same, but a conflict with another transaction is not repeated: that is the caller's decision.
-    pub(crate) async fn run_once(&self, sql: &str, values: Vec<Value>) -> Result<Answer, StoreError> {
-        self.run_there(sql, values, false).await
+    /// The same, but a conflict with another transaction is not repeated: that is the caller's decision. `unanswered` is
+    /// whether a statement is repeated that was not answered.
+    pub(crate) async fn run_once(&self, sql: &str, values: Vec<Value>, unanswered: bool) -> Result<Answer, StoreError> {
+        self.run_there(sql, values, Repeats { conflicts: false, unanswered }).await
     }
 
     /// Runs a statement in the runtime that the connections belong to.
-    async fn run_there(&self, sql: &str, values: Vec<Value>, repeat_conflicts: bool) -> Result<Answer, StoreError> {
+    async fn run_there(&self, sql: &str, values: Vec<Value>, repeats: Repeats) -> Result<Answer, StoreError> {
         let Some(home) = &self.home else {
             in_a_runtime()?;
-            return self.run_here(sql, &values, repeat_conflicts).await;
+            return self.run_here(sql, &values, repeats).await;
         };
         let (client, sql) = (self.clone(), sql.to_owned());
-        let task = home.spawn(async move { client.run_here(&sql, &values, repeat_conflicts).await });
+        let task = home.spawn(async move { client.run_here(&sql, &values, repeats).await });
         task.await.unwrap_or_else(|error| {
             let what = "the runtime that the pool was made in has ended";
             Err(StoreError::new(Kind::Unavailable, what).with_source(error))
@@ -115,7 +126,7 @@ impl Client {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.pooled().await {
+            match self.pooled(Instant::now()).await {
                 Err((_, Outcome::NotDone)) if attempt < Self::ATTEMPTS => {
                     tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 10)).await;
                 }
@@ -137,7 +148,7 @@ impl Client {
     }
 
     /// Repeats what failed for a passing reason, with a bound in number and time.
-    async fn run_here(&self, sql: &str, values: &[Value], repeat_conflicts: bool) -> Result<Answer, StoreError> {
+    async fn run_here(&self, sql: &str, values: &[Value], repeats: Repeats) -> Result<Answer, StoreError> {
         let begun = Instant::now();
         let mut repeated = false;
         for attempt in 1.. {
@@ -145,10 +156,11 @@ impl Client {
                 Ok(rows) => return Ok(Answer { rows, repeated }),
                 Err(failure) => failure,
             };
-            repeated |= outcome == Outcome::Unknown;
+            repeated |= matches!(outcome, Outcome::Unknown | Outcome::Unanswered);
             let is_final = match outcome {
                 Outcome::Final => true,
-                Outcome::Conflict => !repeat_conflicts,
+                Outcome::Conflict => !repeats.conflicts,
+                Outcome::Unanswered => !repeats.unanswered,
                 // Once, on a new connection.
                 Outcome::WrongServer => attempt > 1,
                 Outcome::NotDone | Outcome::Unknown => false,
@@ -167,22 +179,23 @@ impl Client {
 
     /// A connection of the pool, opened after the last failure. An application's pool may let its callers wait without a
     /// limit; ours do not.
-    async fn pooled(&self) -> Result<Object, (StoreError, Outcome)> {
+    async fn pooled(&self, begun: Instant) -> Result<Object, (StoreError, Outcome)> {
         let waiting = async {
             loop {
                 let connection = self.pool.get().await?;
-                if !self.sending.is_suspect(Object::metrics(&connection).created) {
+                // Those of an application are its own to close.
+                if self.connector.is_none() || !self.sending.is_suspect(Object::metrics(&connection).created) {
                     return Ok(connection);
                 }
                 drop(Object::take(connection));
             }
         };
-        let waited = tokio::time::timeout(self.sending.timeout(), waiting).await;
+        let waited = tokio::time::timeout(self.sending.patience(true, begun), waiting).await;
         waited.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))).map_err(pool_error)
     }
 
     async fn attempt(&self, sql: &str, values: &[Value], begun: Instant) -> Result<Vec<Row>, (StoreError, Outcome)> {
-        let mut connection = self.pooled().await?;
+        let mut connection = self.pooled(begun).await?;
         let is_new = Object::metrics(&connection).recycle_count == 0;
         // The server's own timeout says more, so it has a moment to come first.
         let patience = self.sending.patience(is_new, begun) + if is_new { CANCELLING } else { Duration::ZERO };
@@ -194,27 +207,29 @@ impl Client {
             if answer.is_ok() && sent.elapsed() >= self.sending.timeout() {
                 return Err((not_in_time(), Outcome::Final));
             }
-            return answer.map_err(|error| self.failure(error, connection));
+            return answer.map_err(|error| self.failure(error, connection, sent));
         }
         let cancelled = async { tokio::join!(connect::cancel(cancel, self.connector.as_ref()), sending).1 };
         let answer = tokio::time::timeout(CANCELLING, cancelled).await;
         // It may still be at work on the statement: it must not serve another request.
         drop(Object::take(connection));
-        self.sending.failed();
+        self.sending.failed(sent);
         match answer {
-            Ok(Err(error)) if classify(&error).1 == Outcome::Final => Err((store_error(error), Outcome::NotDone)),
+            Ok(Err(error)) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                Err((store_error(error), Outcome::NotDone))
+            }
             // A statement that is cancelled while it waits for a synchronous replica answers success, with a warning that
             // nothing was replicated.
-            _ => Err((not_in_time(), Outcome::Unknown)),
+            _ => Err((not_in_time(), Outcome::Unanswered)),
         }
     }
 
     /// What a failure means. A connection that is of no use any more is closed.
-    fn failure(&self, error: tokio_postgres::Error, connection: Object) -> (StoreError, Outcome) {
+    fn failure(&self, error: tokio_postgres::Error, connection: Object, sent: Instant) -> (StoreError, Outcome) {
         let outcome = classify(&error).1;
         if matches!(outcome, Outcome::Unknown | Outcome::WrongServer) {
             drop(Object::take(connection));
-            self.sending.failed();
+            self.sending.failed(sent);
         }
         (store_error(error), outcome)
     }

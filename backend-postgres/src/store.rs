@@ -174,6 +174,8 @@ struct ByOwner<'a> {
 }
 
 impl Request for ByOwner<'_> {
+    const IS_GRANT: bool = false;
+
     fn lock_id(&self) -> &LockId {
         &self.request.lock_id
     }
@@ -190,6 +192,8 @@ struct ByFence<'a> {
 }
 
 impl Request for ByFence<'_> {
+    const IS_GRANT: bool = false;
+
     fn lock_id(&self) -> &LockId {
         &self.request.lock_id
     }

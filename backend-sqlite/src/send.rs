@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use db_mutex_core::{LockId, StoreError, StoreErrorKind as Kind};
 use rusqlite::Connection;
@@ -73,7 +74,7 @@ pub(crate) struct Database {
     files: Files,
     /// Whether nothing was asked of it yet.
     is_new: bool,
-    /// The lock that was released last, until the next request for a lock.
+    /// The lock that was released last, until one is asked for alone.
     pub(crate) released_last: RefCell<Option<LockId>>,
 }
 
@@ -113,6 +114,10 @@ impl Database {
         if std::mem::take(&mut self.is_new) {
             let _ = self.connection.execute_batch("PRAGMA wal_autocheckpoint = 1000");
         }
+    }
+
+    pub(crate) fn busy_timeout(&self) -> Duration {
+        self.place.busy_timeout
     }
 
     /// Opens the database anew if its files were deleted or replaced.

@@ -78,7 +78,7 @@ impl Database {
     /// just now is hardly held by another, and is not read.
     fn insert(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
         if self.released_last.take().as_ref() == Some(&request.lock_id)
-            && let Some(granted) = self.upsert(request)?
+            && let Some(granted) = self.without_waiting(|| self.upsert(request))?
         {
             return Ok(granted);
         }
@@ -101,6 +101,21 @@ impl Database {
             return Ok(Some(refusal));
         }
         self.upsert(request)
+    }
+
+    /// Does what is no reason to wait for a writer elsewhere; `None` if there is one.
+    fn without_waiting<T>(
+        &self,
+        work: impl FnOnce() -> Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let wait = |timeout| self.connection.busy_timeout(timeout).map_err(|error| self.error(error));
+        wait(Duration::ZERO)?;
+        let done = work();
+        wait(self.busy_timeout())?;
+        match done {
+            Err(error) if error.kind() == StoreErrorKind::Busy => Ok(None),
+            done => done,
+        }
     }
 
     /// The grant; `None` if there is none.

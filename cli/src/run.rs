@@ -130,7 +130,7 @@ async fn locked(cli: &Cli, args: &RunArgs, command: Command, signals: &mut Signa
             release(&mutex, guard, args.release_timeout, signals).await;
             return Ok(Status::Signaled(signal));
         }
-        report = keeper.report() => report,
+        report = keeper.stands_by() => report,
     };
     let plan = Plan {
         file: program.file,

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// for only for a part of the time that a request has; then the request is repeated on a new connection, and all those that
 /// were opened before the failure are suspects, which are closed and not used. The same goes for a connection that broke, and
 /// for one to a server that accepts no writes any more.
+///
+/// A request for a grant that was not answered is not repeated: it may still arrive, and grant the lock once more when it was
+/// released. Its outcome is not known then, and whoever asked has it released.
 #[derive(Debug, Clone)]
 pub struct Sending {
     timeout: Duration,
@@ -42,9 +45,10 @@ impl Sending {
         used.min(left)
     }
 
-    /// Notes that a connection has failed, so that those of before are not used.
-    pub fn failed(&self) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// Notes that a connection has failed on which a request was sent then, so that those of before are not used.
+    pub fn failed(&self, sent: Instant) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *failed = failed.map_or(Some(sent), |failed| Some(failed.max(sent)));
     }
 
     /// Whether a connection that was opened then may be dead.
@@ -77,7 +81,7 @@ mod tests {
         let sending = Sending::new(SECOND, SECOND);
         let before = Instant::now();
         assert!(!sending.is_suspect(before));
-        sending.clone().failed();
+        sending.clone().failed(Instant::now());
         assert!(sending.is_suspect(before));
         std::thread::sleep(Duration::from_millis(2));
         assert!(!sending.is_suspect(Instant::now()));

@@ -43,8 +43,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_child_subreaper;
 use nix::unistd::getpid;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 pub(crate) use message::{BootTime, Deadline, Order, Plan, Report, Status};
 pub(crate) use witness::{Questions, Witness};
@@ -58,6 +60,9 @@ const WITNESS: &str = "__db-mutex-witness";
 
 /// How long db-mutex tries to kill what a keeper that was killed has kept.
 const KILLING: Duration = Duration::from_secs(10);
+
+/// How often a keeper that has not reported yet is let go on.
+const GOING_ON: Duration = Duration::from_millis(100);
 
 /// How long a keeper with nothing left to do is waited for.
 const ENDING: Duration = Duration::from_secs(2);
@@ -122,6 +127,26 @@ impl Keeper {
         let reports = Reports::Later(ours.try_clone()?);
         let (unsent, received) = (Vec::new(), Vec::new());
         Ok(Self { child, is_reaped: false, orders: ours, unsent, reports, received, others, mark: None })
+    }
+
+    /// Waits for its first report: that it stands by. If it was stopped with the job before it had a session of its own, nobody
+    /// else lets it go on.
+    ///
+    /// # Errors
+    /// When this process cannot listen.
+    ///
+    /// # Cancellation safety
+    /// If the future is dropped, nothing is lost.
+    pub(crate) async fn stands_by(&mut self) -> io::Result<Option<Report>> {
+        loop {
+            // It is not reaped, so the number is its own.
+            if let Some(keeper) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(keeper, Signal::CONT);
+            }
+            if let Ok(report) = timeout(GOING_ON, self.report()).await {
+                return report;
+            }
+        }
     }
 
     /// Tells the keeper to start the command. `mark` is a variable of the command's environment that no other process has.

@@ -32,7 +32,7 @@ pub(super) fn main(keeper: Pid, orders: UnixStream) -> u8 {
 }
 
 fn told(keeper: UnixStream) -> io::Result<Option<Plan>> {
-    // Until now it is the keeper's own socket, whose end db-mutex is to notice.
+    // Until now it is the keeper's own socket.
     rustix::stdio::dup2_stdin(&keeper)?;
     let Some(stdin) = socket::take_over(&keeper)? else { return Ok(None) };
     let Some(Order::Start(plan)) = Order::receive(&keeper)? else { return Ok(None) };

@@ -32,7 +32,8 @@
 //! database was connected in. (A store on a pool of your application sends everything through that pool: the runtime of the
 //! pool has to go on.)
 //!
-//! What no rule can find is a call that waits for its own task: for a lock that the same thread or task holds, or another branch
+//! What no rule can find is a second `block_on` of one current-thread runtime, which must not block while the first may end; a runtime
+//! whose blocking threads all wait, and whose task holds the lock; and a call that waits for its own task: for a lock that the same thread or task holds, or another branch
 //! of its `join!`, or another task of its `LocalSet`. It ends with the [wait limit](Lock::wait), so give it one. Runtimes other
 //! than tokio's are not recognized; their threads are blocked, as by a mutex of the standard library.
 

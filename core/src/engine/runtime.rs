@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 /// How long the background finishes its work after the last clone of a mutex is gone.
 const DRAINING: Duration = Duration::from_secs(5);
 
+/// The longest that a timer is set to; a longer time is several of them.
+const LONGEST_TIMER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Whose time the engine keeps, and with it where its background runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Time {
@@ -148,7 +151,7 @@ async fn after(duration: Duration, mut timer: Pin<&mut Sleep>) {
     let begun = Instant::now();
     let mut left = duration;
     while !left.is_zero() {
-        timer.as_mut().reset(tokio::time::Instant::now() + left);
+        timer.as_mut().reset(tokio::time::Instant::now() + left.min(LONGEST_TIMER));
         timer.as_mut().await;
         left = duration.saturating_sub(begun.elapsed());
     }

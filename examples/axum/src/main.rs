@@ -16,7 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::{Path, Request};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use db_mutex::admin::LockState;
@@ -58,21 +58,27 @@ async fn main() -> Result<(), Failure> {
 fn router(mutex: &DbMutex) -> Router {
     let mutex = mutex.clone();
     let lock = LockLayer::new(move |request: &Request| mutex.lock(request.uri().path()).keep_alive(true))
-        .skip_with(|held| (StatusCode::CONFLICT, held.to_string()).into_response());
+        .skip_with(|_| (StatusCode::CONFLICT, "another request imports it").into_response());
     // A route of axum cannot fail. What is left of the lock's errors, such as a database that is away, becomes a response here.
     let layers = ServiceBuilder::new().layer(HandleErrorLayer::new(failed)).layer(lock);
     Router::new().route("/import/{shop}", post(import).route_layer(layers))
 }
 
-async fn import(Path(shop): Path<String>) -> &'static str {
+async fn import(uri: Uri, Path(shop): Path<String>) -> Result<&'static str, StatusCode> {
+    // The lock was that of the path as it is written: `/import/%6Eorth` is the same shop, and not the same lock.
+    if uri.path() != format!("/import/{shop}") {
+        return Err(StatusCode::NOT_FOUND);
+    }
     if shop == "slow" {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    "imported"
+    Ok("imported")
 }
 
 async fn failed(error: BoxError) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response()
+    // Where the database is and who holds the lock is nothing for a client.
+    eprintln!("{error}");
+    (StatusCode::SERVICE_UNAVAILABLE, "try again later").into_response()
 }
 
 /// Works in the background while it leads.

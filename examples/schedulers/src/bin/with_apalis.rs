@@ -26,7 +26,7 @@ const LATE: Duration = Duration::from_secs(600);
 #[tokio::main]
 async fn main() -> Result<(), BoxDynError> {
     let mutex = db_mutex::connect("sqlite:locks.db").await?;
-    // Each tick leaves a row. An hour after its end it goes.
+    // Each tick leaves a row. Those of an hour ago go when a worker starts; `db-mutex purge` in crontab does so more often.
     mutex.purge_expired(Duration::from_secs(3600)).await?;
 
     let locks = mutex.clone();
