@@ -42,7 +42,7 @@ const ISOLATIONS: [IsolationLevel; 3] =
 async fn a_verified_commit_is_protected_beyond_the_lease() {
     for isolation in ISOLATIONS {
         for database in both() {
-            let Bench { store, guard, mut mine, mutex } = bench(&database, Duration::from_millis(300)).await;
+            let Bench { store, guard, mut mine, mutex } = bench(&database, Duration::from_secs(1)).await;
             let mut transaction = begin(&mut mine, isolation).await;
             assert_eq!(store.verify_in(&mut transaction, &guard).await.unwrap(), guard.fence());
             until_free(&store, "job").await;
@@ -121,7 +121,7 @@ async fn a_verified_transaction_does_not_hold_up_other_locks() {
 async fn a_stale_holder_cannot_verify() {
     for isolation in ISOLATIONS {
         for database in both() {
-            let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_millis(200)).await;
+            let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_secs(1)).await;
             let mut transaction = begin(&mut mine, isolation).await;
             // A snapshot in which the lock is still held.
             let work = format!("SELECT count(*) FROM {}_work", database.table);
@@ -138,7 +138,7 @@ async fn a_stale_holder_cannot_verify() {
 #[tokio::test]
 async fn an_ended_lease_cannot_be_verified_even_if_nobody_took_it() {
     for database in both() {
-        let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_millis(200)).await;
+        let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_secs(1)).await;
         until_free(&store, "job").await;
         let mut transaction = begin(&mut mine, IsolationLevel::ReadCommitted).await;
         assert!(store.verify_in(&mut transaction, &guard).await.unwrap_err().is_lost());
@@ -180,7 +180,7 @@ async fn a_release_before_the_commit_is_busy_and_not_lost() {
 async fn another_driver_verifies_the_same() {
     for isolation in ISOLATIONS {
         for database in both() {
-            let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_millis(300)).await;
+            let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_secs(1)).await;
             let mut transaction = begin(&mut mine, isolation).await;
             let mut answers = Vec::new();
             let mut noted = async |transaction: &mut Transaction<'_>, query: VerifyQuery<'_>| {
