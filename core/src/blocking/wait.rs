@@ -54,7 +54,7 @@ pub(super) fn wait<T>(
 ///
 /// # Errors
 /// [`Error::Connect`] with the error of `opening`, or if no thread can be started; [`Error::Invalid`] where blocking
-/// [is refused](self#where-it-may-be-called).
+/// [is refused](crate::blocking#where-it-may-be-called).
 pub fn open<S: Send + 'static>(
     opening: impl Future<Output = Result<S, StoreError>> + Send + 'static,
 ) -> Result<S, Error> {
