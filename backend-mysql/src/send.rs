@@ -70,7 +70,7 @@ impl Client {
         loop {
             let (failed, sent) = match self.connections.get().await {
                 Ok((connection, pool)) => {
-                    // One that failed before may have been the only one that is dead.
+                    // After a failure the pool is new, where it is ours.
                     let is_new = losses > 0 && self.connections.are_replaced();
                     let answered = self.send_in_time(connection, statements, is_new, begun).await;
                     if let Err(Failed { failure: Failure::Lost | Failure::Unanswered | Failure::WrongServer, .. }) =

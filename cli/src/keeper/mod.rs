@@ -10,6 +10,7 @@
 //! | `message` | what db-mutex and the keeper tell each other |
 //! | `socket` | over what |
 //! | `process` | the keeper's own process |
+//! | `fuse` | a timer of the kernel, should the keeper itself be stopped |
 //! | `descendants` | all that the command has started is found, and ended |
 //! | `starter` | the command's process before it is the command |
 //! | `witness` | whether a signal was meant for the whole process group |
@@ -22,6 +23,7 @@
 //! executable under another first argument; the starter is a copy of the keeper's process.
 
 mod descendants;
+mod fuse;
 mod message;
 mod process;
 mod socket;

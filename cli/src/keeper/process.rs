@@ -10,16 +10,14 @@ use fork::Fork;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::{set_child_subreaper, set_name, set_pdeathsig};
-use nix::sys::signal::{SigEvent, SigSet, SigevNotify, Signal as Named};
+use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::time::TimeSpec;
-use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
-use nix::time::ClockId;
 use nix::unistd::{getpgid, getpgrp, getpid, setsid};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use rustix_libc_wrappers::process::SignalExt;
 
 use super::descendants::{self, Process, Reaped};
+use super::fuse::Fuse;
 use super::message::{BootTime, Deadline, Message, Order, Plan, Report, Status};
 use super::{socket, starter};
 use crate::args::Descendants;
@@ -97,25 +95,6 @@ fn stand_by() -> io::Result<(i32, UnixStream)> {
         Fork::Child => {
             drop(ours);
             std::process::exit(starter::main(keeper, theirs).into())
-        }
-    }
-}
-
-/// A timer of the kernel that kills the keeper, and with it the command, even if it is stopped.
-struct Fuse(Option<Timer>);
-
-impl Fuse {
-    /// Without such timers it is left to the keeper alone.
-    fn new() -> Self {
-        let kill = SigEvent::new(SigevNotify::SigevSignal { signal: Named::SIGKILL, si_value: 0 });
-        Self(Timer::new(ClockId::CLOCK_BOOTTIME, kill).ok())
-    }
-
-    fn set(&mut self, at: BootTime) {
-        // Zero turns it off.
-        let at = if at == BootTime::NEVER { Duration::ZERO } else { at.since_boot() };
-        if let Some(timer) = &mut self.0 {
-            let _ = timer.set(Expiration::OneShot(TimeSpec::from_duration(at)), TimerSetTimeFlags::TFD_TIMER_ABSTIME);
         }
     }
 }
