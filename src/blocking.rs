@@ -24,14 +24,15 @@
 //! # example::main().unwrap();
 //! ```
 //!
-//! Everything else is as with the async form, which [`DbMutex`] and [`Guard`] dereference to. [`connect`] makes a mutex for a
-//! program without a runtime, and [`DbMutex::blocking`](crate::DbMutex::blocking) the blocking form of one that is there.
+//! Everything else works as in the async form, to which [`DbMutex`] and [`Guard`] dereference. [`connect`] returns a mutex
+//! for a program without a runtime. [`DbMutex::blocking`](crate::DbMutex::blocking) returns the blocking form of an
+//! existing one.
 //!
 //! # Where it may be called
 //!
-//! On any thread, in `spawn_blocking`, and in async code of a multi-thread runtime. In async code of a current-thread runtime a
-//! call that blocks could deadlock: it returns [`Invalid::Blocking`](crate::Invalid::Blocking) at once, and nothing is sent. More
-//! about that is on the page of [the module in core](db_mutex_core::blocking#where-it-may-be-called).
+//! On any thread, in `spawn_blocking`, and in async code of a multi-thread runtime. In async code of a current-thread
+//! runtime, a call that blocks could deadlock: it returns [`Invalid::Blocking`](crate::Invalid::Blocking) at once, and
+//! nothing is sent. For details, see [the module in core](db_mutex_core::blocking#where-it-may-be-called).
 
 pub use db_mutex_core::blocking::*;
 
@@ -46,8 +47,8 @@ pub fn connect(url: &str) -> Result<DbMutex, Error> {
 }
 
 impl Connector {
-    /// Connects like [`builder`](Self::builder), for a program without a runtime. What the builder builds is made blocking by
-    /// [`DbMutex::blocking`](crate::DbMutex::blocking).
+    /// Connects like [`builder`](Self::builder), for a program without a runtime. Call
+    /// [`DbMutex::blocking`](crate::DbMutex::blocking) on the mutex that the builder returns.
     ///
     /// ```
     /// # #[cfg(feature = "sqlite-unbundled")]

@@ -1,9 +1,11 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::registered::Registered;
 use crate::store::LockStore;
-use crate::{DbMutex, DbMutexBuilder, Error, Invalid, ServerAddress, TableName};
+use crate::{ConnectRequest, DbMutex, DbMutexBuilder, Error, Invalid, ServerAddress, TableName};
 
 /// Connects to the database that `url` names, and brings its table up to date.
 ///
@@ -13,36 +15,71 @@ use crate::{DbMutex, DbMutexBuilder, Error, Invalid, ServerAddress, TableName};
 /// | `sqlite::memory:` | SQLite in memory, for this process alone |
 /// | `mysql://user:password@host/database?ssl-mode=verify_identity`, `mariadb://…` | MySQL or MariaDB |
 /// | `postgres://user:password@host/database?sslmode=verify-full` | PostgreSQL |
+/// | a scheme that the program has registered with [`Connector::register`] | the registered store |
 ///
 /// # Errors
-/// [`Error::Invalid`] when something is wrong with the URL itself, which is found before anything is opened: the error names
-/// the part, and what is allowed. Also when the URL needs a feature that is not compiled in. [`Error::Connect`] when the
-/// network, the server or a file is the reason, such as a missing file of certificate authorities. No error contains a
+/// [`Error::Invalid`] if the URL itself is invalid, or needs a feature that is not compiled in. Nothing has been opened
+/// then; the error names the part that is wrong, and what is allowed. [`Error::Connect`] if the network, the server or a
+/// file is the reason, such as a missing file of certificate authorities, or an unsupported engine. No error contains a
 /// password.
 ///
 /// # Cancellation safety
-/// When the future is dropped the table may have been created.
+/// If the future is dropped, the table may have been created.
 pub async fn connect(url: &str) -> Result<DbMutex, Error> {
     Connector::new(url)?.connect().await
 }
 
-/// Connects with options that a URL does not have.
+/// Connects with options that are not part of a URL.
 #[derive(Clone)]
 #[must_use = "a connector does nothing until `connect` or `builder` is called"]
 pub struct Connector {
-    scheme: Scheme,
-    #[cfg_attr(
-        not(any(feature = "sqlite-unbundled", feature = "mysql", feature = "postgres")),
-        expect(dead_code, reason = "backends read it")
-    )]
+    target: Target,
     url: String,
     table: TableName,
     create_if_missing: bool,
     read_only: bool,
     password: Option<String>,
+    limit: Option<Duration>,
+    /// Kept, because it remembers which host of the URL did not respond.
+    #[cfg(feature = "postgres")]
+    postgres: crate::postgres::PostgresStoreBuilder,
 }
 
-/// The databases there are, compiled in or not.
+/// Which store a URL names.
+#[derive(Debug, Clone)]
+enum Target {
+    BuiltIn(Scheme),
+    Registered(Registered),
+}
+
+impl Target {
+    fn of(url: &str) -> Result<Self, Invalid> {
+        let Some((scheme, _)) = url.split_once(':') else {
+            return Err(invalid("it has no scheme; write for example sqlite:locks.db"));
+        };
+        let scheme = scheme.to_ascii_lowercase();
+        match (Scheme::named(&scheme), Registered::find(&scheme)) {
+            (Some(scheme), _) => scheme.check(url).map(|()| Self::BuiltIn(scheme)),
+            (None, Some(registered)) => Ok(Self::Registered(registered)),
+            (None, None) => Err(unknown(&Registered::schemes())),
+        }
+    }
+}
+
+fn unknown(registered: &[String]) -> Invalid {
+    let ours = "its scheme is unknown; write sqlite:, postgres: or mysql:";
+    match registered {
+        [] => invalid(ours),
+        _ => invalid(format!("{ours}, or one that this program has registered: {}:", registered.join(":, "))),
+    }
+}
+
+/// Whether a scheme, in lower case, belongs to a backend of this crate, compiled in or not.
+pub(crate) fn is_built_in(scheme: &str) -> bool {
+    Scheme::named(scheme).is_some()
+}
+
+/// The supported databases, compiled in or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scheme {
     Sqlite,
@@ -51,15 +88,12 @@ enum Scheme {
 }
 
 impl Scheme {
-    fn of(url: &str) -> Result<Self, Invalid> {
-        let Some((scheme, _)) = url.split_once(':') else {
-            return Err(invalid("it has no scheme; write for example sqlite:locks.db"));
-        };
-        match scheme.to_ascii_lowercase().as_str() {
-            "sqlite" => Ok(Self::Sqlite),
-            "postgres" | "postgresql" => Ok(Self::Postgres),
-            "mysql" | "mariadb" => Ok(Self::MySql),
-            _ => Err(invalid("its scheme is unknown; write sqlite:, postgres: or mysql:")),
+    fn named(scheme: &str) -> Option<Self> {
+        match scheme {
+            "sqlite" => Some(Self::Sqlite),
+            "postgres" | "postgresql" => Some(Self::Postgres),
+            "mysql" | "mariadb" => Some(Self::MySql),
+            _ => None,
         }
     }
 
@@ -80,7 +114,7 @@ impl Scheme {
         }
     }
 
-    /// Everything that can be found wrong without opening anything is found here.
+    /// Finds everything that can be found wrong without opening anything.
     fn check(self, url: &str) -> Result<(), Invalid> {
         match self {
             #[cfg(feature = "sqlite-unbundled")]
@@ -111,70 +145,87 @@ impl Connector {
     /// Checks a URL; nothing is opened yet.
     ///
     /// # Errors
-    /// [`Invalid::Url`] when it is invalid, or needs a feature that is not compiled in. It names the part that is wrong, and
+    /// [`Invalid::Url`] if it is invalid, or needs a feature that is not compiled in. It names the part that is wrong, and
     /// never contains a password.
     pub fn new(url: &str) -> Result<Self, Invalid> {
-        let scheme = Scheme::of(url)?;
-        scheme.check(url)?;
+        let target = Target::of(url)?;
         let (table, url) = (TableName::default(), url.to_owned());
-        Ok(Self { scheme, url, table, create_if_missing: true, read_only: false, password: None })
+        Ok(Self {
+            target,
+            url,
+            table,
+            create_if_missing: true,
+            read_only: false,
+            password: None,
+            limit: None,
+            #[cfg(feature = "postgres")]
+            postgres: crate::postgres::PostgresStore::builder(),
+        })
     }
 
-    /// The name of the table. Default: `db_mutex_locks`.
+    /// Sets the name of the table. Default: `db_mutex_locks`.
     pub fn table(mut self, table: TableName) -> Self {
         self.table = table;
         self
     }
 
-    /// Whether a file or a table that does not exist is created. Default: yes.
+    /// Sets whether a missing file or table is created. Default: yes.
     pub fn create_if_missing(mut self, create: bool) -> Self {
         self.create_if_missing = create;
         self
     }
 
-    /// Whether the mutex is only used to look at locks, with [`find`](DbMutex::find) and [`list`](DbMutex::list): the right to
-    /// read is then enough, and nothing is created. Default: no.
+    /// Sets whether the mutex only reads, with [`find`](DbMutex::find) and [`list`](DbMutex::list). The right to read is
+    /// then enough, and nothing is created. Default: no.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
     }
 
-    /// The password to log in to a server with if the URL has none. It is not part of the connector's `Debug` output.
+    /// Sets the password to log in to a server with if the URL has none. The connector's `Debug` output does not contain
+    /// it.
     pub fn password_if_missing(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// Where the URL leads, without its password; `None` for SQLite.
+    /// Sets how long [`connect`](Self::connect) waits for a PostgreSQL server that accepts writes. Each host of the URL
+    /// gets a part of this time. Other stores ignore this option. Default: 5 s.
+    pub fn connect_within(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Where the URL leads, without its password; `None` for SQLite and for a store that was [registered](Self::register).
     pub fn address(&self) -> Option<ServerAddress> {
-        match self.scheme {
+        match self.target {
             #[cfg(feature = "mysql")]
-            Scheme::MySql => crate::mysql::MySqlStore::address(&self.url).ok(),
+            Target::BuiltIn(Scheme::MySql) => crate::mysql::MySqlStore::address(&self.url).ok(),
             #[cfg(feature = "postgres")]
-            Scheme::Postgres => crate::postgres::PostgresStore::address(&self.url).ok(),
+            Target::BuiltIn(Scheme::Postgres) => crate::postgres::PostgresStore::address(&self.url).ok(),
             _ => None,
         }
     }
 
-    /// The path in an `sqlite:` URL; `None` for a server.
+    /// The path in an `sqlite:` URL; `None` for others.
     pub fn path(&self) -> Option<&Path> {
-        match self.scheme {
+        match self.target {
             #[cfg(feature = "sqlite-unbundled")]
-            Scheme::Sqlite => sqlite_path(&self.url).ok().map(Path::new),
+            Target::BuiltIn(Scheme::Sqlite) => sqlite_path(&self.url).ok().map(Path::new),
             _ => None,
         }
     }
 
-    /// The SQL that creates the table, for people whose administrator does so.
+    /// The SQL that creates the table, for an administrator to run. Empty for a store that was
+    /// [registered](Self::register).
     pub fn schema_sql(&self) -> String {
-        match self.scheme {
+        match self.target {
             #[cfg(feature = "sqlite-unbundled")]
-            Scheme::Sqlite => crate::sqlite::SqliteStore::schema_sql(&self.table),
+            Target::BuiltIn(Scheme::Sqlite) => crate::sqlite::SqliteStore::schema_sql(&self.table),
             #[cfg(feature = "mysql")]
-            Scheme::MySql => crate::mysql::MySqlStore::schema_sql(&self.table),
+            Target::BuiltIn(Scheme::MySql) => crate::mysql::MySqlStore::schema_sql(&self.table),
             #[cfg(feature = "postgres")]
-            Scheme::Postgres => crate::postgres::PostgresStore::schema_sql(&self.table),
-            #[allow(unreachable_patterns, reason = "with every backend compiled in")]
+            Target::BuiltIn(Scheme::Postgres) => crate::postgres::PostgresStore::schema_sql(&self.table),
             _ => String::new(),
         }
     }
@@ -190,7 +241,7 @@ impl Connector {
         self.builder().await?.build()
     }
 
-    /// Connects and returns a builder, for a mutex with options of its own.
+    /// Connects, and returns a builder for a mutex with other options.
     ///
     /// # Errors
     /// Same as [`connect`].
@@ -202,7 +253,13 @@ impl Connector {
     }
 
     pub(crate) async fn store(&self) -> Result<Arc<dyn LockStore>, Error> {
-        match self.scheme {
+        let scheme = match &self.target {
+            Target::BuiltIn(scheme) => scheme,
+            Target::Registered(registered) => {
+                return registered.open(self.request()).await.map_err(|source| Error::Connect { source });
+            }
+        };
+        match scheme {
             #[cfg(feature = "sqlite-unbundled")]
             Scheme::Sqlite => self.sqlite_store().await,
             #[cfg(feature = "mysql")]
@@ -211,6 +268,16 @@ impl Connector {
             Scheme::Postgres => self.postgres_store().await,
             #[allow(unreachable_patterns, reason = "with every backend compiled in")]
             scheme => Err(Error::Invalid(scheme.turned_off())),
+        }
+    }
+
+    fn request(&self) -> ConnectRequest {
+        ConnectRequest {
+            url: self.url.clone(),
+            table: self.table.clone(),
+            create_if_missing: self.create_if_missing,
+            read_only: self.read_only,
+            password_if_missing: self.password.clone(),
         }
     }
 
@@ -235,10 +302,13 @@ impl Connector {
 
     #[cfg(feature = "postgres")]
     async fn postgres_store(&self) -> Result<Arc<dyn LockStore>, Error> {
-        let mut builder = crate::postgres::PostgresStore::builder().table(self.table.clone());
+        let mut builder = self.postgres.clone().table(self.table.clone());
         builder = builder.migrate(self.create_if_missing).read_only(self.read_only);
         if let Some(password) = &self.password {
             builder = builder.password(password);
+        }
+        if let Some(limit) = self.limit {
+            builder = builder.connect_within(limit);
         }
         let store = builder.connect(&self.url).await.map_err(|source| Error::Connect { source })?;
         Ok(Arc::new(store))
@@ -247,7 +317,7 @@ impl Connector {
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("scheme", &self.scheme).field("table", &self.table).finish_non_exhaustive()
+        f.debug_struct("Connector").field("target", &self.target).field("table", &self.table).finish_non_exhaustive()
     }
 }
 

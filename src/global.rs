@@ -1,7 +1,7 @@
-//! The mutex of a program that needs only one: [`#[db_mutex]`](crate::db_mutex) uses it where it is given no other.
+//! The mutex of a program that needs only one. [`#[db_mutex]`](crate::db_mutex) uses it by default.
 //!
 //! It is set once, when the program starts. It is never dropped: call [`DbMutex::shutdown`] before the process exits. A
-//! process has one; where each test has a mutex of its own, give the functions theirs with `store`.
+//! process has only one. If each test needs its own mutex, use the option `store`.
 //!
 //! ```
 //! use db_mutex::{DbMutex, db_mutex, global, testing::MemoryStore};
@@ -27,10 +27,10 @@ use crate::{DbMutex, Error, Invalid};
 
 static MUTEX: OnceLock<DbMutex> = OnceLock::new();
 
-/// Sets the global mutex; it may also be a blocking one, for both forms share everything.
+/// Sets the global mutex. It may also be a blocking one, because both forms share everything.
 ///
 /// # Errors
-/// [`Invalid::GlobalMutex`] if it is set already. It then stays as it is.
+/// [`Invalid::GlobalMutex`] if it is already set. It is not changed.
 pub fn set(mutex: impl Into<DbMutex>) -> Result<(), Error> {
     MUTEX.set(mutex.into()).map_err(|_| invalid("is set already; it can be set once, when the program starts"))
 }
@@ -38,7 +38,7 @@ pub fn set(mutex: impl Into<DbMutex>) -> Result<(), Error> {
 /// Returns the global mutex.
 ///
 /// # Errors
-/// [`Invalid::GlobalMutex`] if it was not set.
+/// [`Invalid::GlobalMutex`] if it is not set.
 pub fn get() -> Result<&'static DbMutex, Error> {
     let unset = "is not set; call `db_mutex::global::set` when the program starts, or name a mutex with `store = …`";
     MUTEX.get().ok_or_else(|| invalid(unset))

@@ -1,5 +1,5 @@
-//! A mutex in the database you already run: long jobs that must not overlap, across processes and machines, without a
-//! new server.
+//! A mutex in the database you already run. It keeps jobs from overlapping, across processes and machines, without a new
+//! server.
 //!
 //! ```
 //! # #[cfg(feature = "sqlite-unbundled")]
@@ -22,25 +22,25 @@
 //!
 //! | by default | change it with |
 //! |---|---|
-//! | a lock that is held is not waited for: [`Error::Held`] says who has it, and for how much longer | [`wait`](Lock::wait) |
-//! | the lease ends after 30 minutes, or `DB_MUTEX_TTL_SECONDS`: that is how long others wait after a crash | [`ttl`](Lock::ttl) |
-//! | the lease is not renewed: work that takes longer has lost the lock, [`Error::Lost`] | [`keep_alive`](Lock::keep_alive) |
+//! | `acquire` does not wait for a held lock: [`Error::Held`] says who holds it, and for how much longer | [`wait`](Lock::wait) |
+//! | the lease ends after 30 minutes, or `DB_MUTEX_TTL_SECONDS`: others wait that long after a crash | [`ttl`](Lock::ttl) |
+//! | the lease is not renewed: work that takes longer loses the lock, see [`Error::Lost`] | [`keep_alive`](Lock::keep_alive) |
 //!
-//! They are set on a [`Lock`], or for all locks with [`Connector::builder`]. A database that fails is neither "held" nor
-//! "lost", but [`Error::Store`]. What a lease promises, and what it cannot, is on the page of
-//! [`DbMutex`](DbMutex#what-it-promises).
+//! Set them on a [`Lock`], or for all locks with [`Connector::builder`]. A database failure is never reported as "held" or
+//! "lost": it is [`Error::Store`]. [`DbMutex`](DbMutex#what-it-promises) describes what a lease promises, and what it
+//! cannot.
 //!
-//! # A job that is skipped while another process does it
+//! # Skip a job that another process is running
 //!
-//! [`run_or_skip`](DbMutex::run_or_skip) acquires, runs a closure, and releases. It returns `None` if the lock is held, and
-//! logs by whom. What the closure returns, also its error, is in the `Some`.
+//! [`run_or_skip`](DbMutex::run_or_skip) acquires, runs a closure, and releases. If the lock is held, it logs the holder
+//! and returns `None`. Otherwise the output of the closure, which may be an error, is in the `Some`.
 //!
 //! ```
 //! use db_mutex::{DbMutex, Error};
 //!
 //! async fn tick(mutex: &DbMutex) -> Result<&'static str, Error> {
 //!     let imported: Option<u32> = mutex.run_or_skip("import", async |_guard| import().await).await?;
-//!     Ok(if imported.is_some() { "imported" } else { "another process is at it" })
+//!     Ok(if imported.is_some() { "imported" } else { "another process is running it" })
 //! }
 //! # async fn import() -> u32 { 42 }
 //! #
@@ -49,15 +49,15 @@
 //! # let mutex = DbMutex::new(db_mutex::testing::MemoryStore::new())?;
 //! # assert_eq!(tick(&mutex).await?, "imported");
 //! # let other = mutex.lock("import").acquire().await?;
-//! # assert_eq!(tick(&mutex).await?, "another process is at it");
+//! # assert_eq!(tick(&mutex).await?, "another process is running it");
 //! # other.release().await
 //! # }
 //! ```
 //!
 //! # A function under a lock
 //!
-//! With the feature `macros`, [`#[db_mutex]`][attribute] does the same for a whole function. Ids are made of its arguments, and
-//! options are checked when it is compiled.
+//! With the feature `macros`, [`#[db_mutex]`][attribute] does the same for a whole function. The lock id may contain the
+//! function's arguments. Options are checked at compile time.
 //!
 //! ```
 //! # #[cfg(feature = "macros")]
@@ -82,9 +82,9 @@
 //!
 //! # Code without a runtime
 //!
-//! With the feature `blocking`, the module of that name has the same handle, guard and `run` for code that blocks; the attribute
-//! then takes `blocking` for a plain `fn`. They may be called on any thread, also in `spawn_blocking` and in async code of a
-//! multi-thread runtime; where a call could deadlock it returns an error that says so.
+//! With the feature `blocking`, the module of the same name has the handle, the guard and `run` for code that blocks, and
+//! the attribute accepts `blocking` for a plain `fn`. They work on any thread, including `spawn_blocking` and async code on
+//! a multi-thread runtime. A call that could deadlock returns an error that says so.
 //!
 //! ```
 //! # #[cfg(all(feature = "blocking", feature = "sqlite-unbundled"))]
@@ -104,12 +104,12 @@
 //! # example::main().unwrap();
 //! ```
 //!
-//! # A leader, until the lock is lost
+//! # Elect a leader
 //!
-//! A short lease that is renewed: if this process dies, another leads some ten seconds later. If the lease cannot be kept,
-//! [`lost`](Guard::lost) returns before another process can be granted the lock, and `select!` drops the work at its current
-//! `.await`. Code that blocks, or that has spawned tasks, has to stop by itself: [`is_valid`](Guard::is_valid),
-//! [`cancel_token`](Guard::cancel_token). Only a [release by force](DbMutex::force_release) is noticed later, at the next
+//! The lease is short and is renewed: if this process dies, another one leads about ten seconds later. If the lease cannot
+//! be renewed, [`lost`](Guard::lost) returns before another process can be granted the lock, and `select!` drops the work
+//! at its current `.await`. Code that blocks or has spawned tasks must stop by itself: see [`is_valid`](Guard::is_valid)
+//! and [`cancel_token`](Guard::cancel_token). Only a [forced release](DbMutex::force_release) is noticed later, at the next
 //! renewal.
 //!
 //! ```
@@ -124,7 +124,7 @@
 //!             () = lead() => return guard.release().await,
 //!             reason = guard.lost() => eprintln!("no longer the leader: {reason}"),
 //!         }
-//!     } // A guard whose lock is lost is just dropped.
+//!     } // The guard of a lost lock can simply be dropped.
 //! }
 //! # use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 //! # static TERMS: AtomicU32 = AtomicU32::new(0);
@@ -151,12 +151,12 @@
 //! # }
 //! ```
 //!
-//! # A commit that the lock protects
+//! # Protect a commit
 //!
-//! A lease alone cannot stop a transaction that commits too late. If your data is in the same database, [`verify_in`] can: from
-//! that call to the commit no one else is granted the lock. It is a method of the store, so open that yourself instead of
-//! calling [`connect`]. Each backend re-exports its driver; for transactions of sqlx, diesel or another driver there is
-//! `verify_with`.
+//! A lease alone cannot stop a transaction that commits too late. If your data is in the same database, [`verify_in`] can:
+//! no one else is granted the lock between that call and the commit. It is a method of the store, so open the store
+//! yourself instead of calling [`connect`]. Each backend re-exports its driver. For transactions of sqlx, diesel and other
+//! drivers, use `verify_with`.
 //!
 //! ```
 //! # #[cfg(feature = "sqlite-unbundled")]
@@ -196,15 +196,15 @@
 //! # example::main().unwrap();
 //! ```
 //!
-//! # When a process ends
+//! # Process exit
 //!
-//! A guard that is dropped is released in the background. Call [`DbMutex::shutdown`] before the process exits: it waits for
-//! that; a lock whose release is cut off ends with its lease.
+//! Dropping a guard releases its lock in the background. Call [`DbMutex::shutdown`] before the process exits: it waits for
+//! these releases. If a release is cut off, the lock stays taken until its lease ends.
 //!
 //! # Errors
 //!
-//! Every call returns [`Error`], except those that run a closure: they return [`RunError`], which contains what the closure
-//! returned, and converts into [`Error`].
+//! Every call returns [`Error`], except those that run a closure. They return [`RunError`], which contains the output of
+//! the closure and converts into [`Error`].
 //!
 //! ```
 //! use std::borrow::Cow;
@@ -245,7 +245,7 @@
 //! });
 //! task.await??;
 //!
-//! // An id is any kind of string:
+//! // A lock id can be any string type:
 //! let (string, id) = (String::from("job"), LockId::new("job")?);
 //! let _ = (mutex.lock("job"), mutex.lock(&string), mutex.lock(string.clone()), mutex.lock(&"job"));
 //! let _ = (mutex.lock(Cow::Borrowed("job")), mutex.lock(&id), mutex.lock(id.clone()));
@@ -262,24 +262,25 @@
 //! | `mysql` | `mysql::MySqlStore`, for MySQL and MariaDB, with TLS |
 //! | `postgres` | `postgres::PostgresStore`, with TLS |
 //! | `tls-ring` | TLS through rustls with the cryptography of ring; part of `mysql` and `postgres` |
-//! | `tls-aws-lc-rs` | the same with aws-lc, which is then used in place of ring |
+//! | `tls-aws-lc-rs` | the same with aws-lc, which is then used instead of ring |
 //! | `macros` | [`#[db_mutex]`][attribute], and `global`: a mutex that is set once |
 //! | `blocking` | `blocking`: the mutex for code without a runtime, and `#[db_mutex(…, blocking)]` |
-//! | `tower` | [`LockLayer`][layer]: a service of tower under a lock, for apalis, axum and others |
+//! | `tower` | [`LockLayer`][layer]: runs a tower service under a lock, for apalis, axum and others |
 //! | `metrics` | the metrics below |
 //! | `all-backends` | all backends |
 //!
-//! No feature excludes another. An application that has installed a default provider for rustls keeps it: TLS to both servers
-//! uses it then.
+//! All features can be combined. If the application has installed a default crypto provider for rustls, TLS connections use
+//! it.
 //!
 //! # Platforms
 //!
-//! Unix only: Linux, macOS and others; tests run on Linux. Windows is not supported: the crate does not compile there.
+//! Unix only: Linux, macOS and others; the tests run on Linux. The crate does not compile on Windows.
 //!
 //! # Tracing and metrics
 //!
-//! Spans of `tracing`: `acquire` and `run`. Events: acquired, refused, waiting, renewed, renewal failed, lost, released, drained, with lock id, fence,
-//! and how long. With the feature `metrics`, through the crate of that name:
+//! The crate records the `tracing` spans `acquire` and `run`. Its events are acquired, refused, waiting, renewed, renewal
+//! failed, lost, released and drained; their fields are the lock id, the fence and durations. With the feature `metrics`,
+//! it records these metrics through the crate `metrics`:
 //!
 //! | metric | kind | labels |
 //! |---|---|---|
@@ -288,16 +289,30 @@
 //! | `db_mutex_hold_seconds` | histogram: from the grant until the guard is gone | |
 //! | `db_mutex_held` | gauge: number of live guards | |
 //! | `db_mutex_renew_total` | counter | `outcome`: `renewed`, `failed` |
-//! | `db_mutex_lost_total` | counter | `reason`: `expired`, `store_unreachable`, `taken_over`, `released_by_force`, `held_too_long` |
+//! | `db_mutex_lost_total` | counter | `reason`: `expired`, `store_unreachable`, `taken_over`, `missing`, `released_by_force`, `held_too_long` |
 //!
 //! Lock ids are not used as labels because there may be arbitrarily many. Owner tokens and passwords never appear.
 //!
 //! # Other databases
 //!
-//! To support another database, implement [`LockStore`](store::LockStore) and verify it with the crate
-//! `db-mutex-conformance`.
+//! To support another database, write a store: implement four operations with the kit [`store::cas`], or the trait
+//! [`LockStore`](store::LockStore) itself. Verify it with the crate `db-mutex-conformance`, and give it a URL scheme with
+//! [`Connector::register`]. [Writing a store](https://github.com/db-mutex/db-mutex/blob/main/docs/writing-a-store.md) is a
+//! step-by-step tutorial.
 //!
-// The links lead somewhere without the features, too.
+//! # More
+//! - [Guarantees](https://github.com/db-mutex/db-mutex/blob/main/docs/guarantees.md), under which failures, and the tests
+//! - [Choosing a TTL](https://github.com/db-mutex/db-mutex/blob/main/docs/ttl.md)
+//! - [Operating](https://github.com/db-mutex/db-mutex/blob/main/docs/operating.md): rights, TLS, failover, backups, monitoring
+//! - [Servers, engines and poolers](https://github.com/db-mutex/db-mutex/blob/main/docs/engines.md)
+//! - [Troubleshooting](https://github.com/db-mutex/db-mutex/blob/main/docs/troubleshooting.md) by error message
+//! - [The command](https://github.com/db-mutex/db-mutex/blob/main/docs/command.md)
+//! - [Comparison](https://github.com/db-mutex/db-mutex/blob/main/docs/comparison.md) with advisory locks, Redis and others, and
+//!   [migrating](https://github.com/db-mutex/db-mutex/blob/main/docs/migrating.md) from them
+//!
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// Without the features, the links lead to the list of features.
 #![cfg_attr(feature = "sqlite-unbundled", doc = "[`verify_in`]: sqlite::SqliteStore::verify_in")]
 #![cfg_attr(not(feature = "sqlite-unbundled"), doc = "[`verify_in`]: #features")]
 #![cfg_attr(feature = "macros", doc = "[attribute]: macro@db_mutex")]
@@ -310,26 +325,20 @@ mod attribute;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod connect;
+#[cfg(doctest)]
+mod documentation;
 #[cfg(feature = "macros")]
 pub mod global;
+mod registered;
 #[cfg(feature = "tower")]
 pub mod tower;
-
-/// The README's example compiles.
-#[cfg(all(doctest, feature = "sqlite-unbundled"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
-
-/// The Rust of the page for users of django-db-mutex compiles.
-#[cfg(all(doctest, feature = "sqlite-unbundled", feature = "macros", feature = "tower"))]
-#[doc = include_str!("../docs/coming-from-django-db-mutex.md")]
-struct ComingFromDjangoDbMutex;
 
 pub use connect::{Connector, connect};
 pub use db_mutex_core::*;
 #[cfg(feature = "macros")]
 pub use db_mutex_macros::db_mutex;
 pub use db_mutex_sql_support::ServerAddress;
+pub use registered::ConnectRequest;
 
 /// For the code that `#[db_mutex]` generates.
 #[cfg(feature = "macros")]

@@ -1,6 +1,6 @@
-//! A [`Layer`] for [tower](https://docs.rs/tower) that runs a service under a lock. The request decides which lock.
+//! A [`Layer`] for [tower](https://docs.rs/tower) that runs a service under a lock. The lock depends on the request.
 //!
-//! It works with everything that is built on tower services: workers of apalis, routes of axum, servers of tonic.
+//! It works with everything that uses tower services: apalis workers, axum routes, tonic servers.
 //!
 //! ```
 //! use db_mutex::{DbMutex, testing::MemoryStore, tower::LockLayer};
@@ -32,8 +32,8 @@
 //!
 //! # How long the lock is held
 //!
-//! Until the future of the inner service returns. The lock is also released if that future returns an error, panics or is
-//! dropped. A response body that is streamed afterwards is sent without the lock.
+//! The lock is held until the future of the inner service completes, returns an error, panics or is dropped. A response
+//! body that is streamed afterwards is sent without the lock.
 //!
 //! A timeout *inside* this layer limits the work; one *outside* limits the wait for the lock as well.
 //!
@@ -50,8 +50,15 @@
 //!
 //! # Errors
 //!
-//! The error is a [`BoxError`], as with tower's own layers. A route of axum must not return errors: there, put
-//! `axum::error_handling::HandleErrorLayer` around this layer. The [examples] have a server of axum and a worker of apalis.
+//! The error type is [`BoxError`], as with tower's own layers. What happens to an error depends on what is around this layer:
+//! - **axum**: a route must not return errors. Put `axum::error_handling::HandleErrorLayer` around this layer.
+//! - **tonic**: a server turns errors into a status only if they are a `tonic::Status` or caused by one. Any other error resets
+//!   the stream, and clients see an internal error. Convert it around this layer, for example with
+//!   `ServiceBuilder::map_err`: [`Error::Held`] into `Status::aborted`, the others into `Status::unavailable`.
+//! - **apalis**: the task has failed, and is retried if its worker retries. To skip a task whose lock is held, use
+//!   [`skip`](LockLayer::skip).
+//!
+//! The [examples] include an axum server and an apalis worker.
 //!
 //! [examples]: https://github.com/db-mutex/db-mutex/tree/main/examples
 

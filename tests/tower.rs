@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use db_mutex::testing::MemoryStore;
+use db_mutex::admin::{ListFilter, LockRow};
+use db_mutex::store::{DeleteRequest, Deleted, InsertRequest, Inserted, Limits, LockStore, RenewRequest, Renewed};
+use db_mutex::testing::{ManualClock, MemoryStore};
 use db_mutex::tower::{BoxError, LockLayer, LockService};
-use db_mutex::{DbMutex, Error, Fence, OnLost};
+use db_mutex::{DbMutex, Error, Fence, LockId, OnLost, StoreError};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 fn mutex() -> DbMutex {
@@ -262,8 +264,70 @@ async fn the_service_that_was_ready_is_called() {
 #[test]
 fn layers_and_services_can_be_shared_and_printed() {
     fn shared<T: Clone + Send + Sync + std::fmt::Debug>() {}
-    // Whatever the request and the response are.
+    // With any type of request and response.
     struct NotClone(#[expect(dead_code)] std::cell::Cell<u8>);
     shared::<LockLayer<NotClone, NotClone>>();
     shared::<LockService<(), NotClone, NotClone>>();
+}
+
+/// A store that says once that the lock is held, and then hangs.
+#[derive(Debug)]
+struct Hanging {
+    memory: MemoryStore,
+    answers: AtomicUsize,
+}
+
+impl Hanging {
+    async fn answer(&self) {
+        if self.answers.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err() {
+            pending::<()>().await;
+        }
+    }
+}
+
+#[db_mutex::store::async_trait]
+impl LockStore for Hanging {
+    async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
+        self.answer().await;
+        self.memory.insert_if_absent(request).await
+    }
+
+    async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
+        self.memory.delete(request).await
+    }
+
+    async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
+        self.memory.renew(request).await
+    }
+
+    async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
+        self.memory.purge_expired(older_than).await
+    }
+
+    async fn find(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
+        self.memory.find(id).await
+    }
+
+    async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
+        self.memory.list(filter).await
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::new().call(Duration::from_secs(3))
+    }
+}
+
+/// What the database said once is no reason to skip when that lease is over.
+#[tokio::test]
+async fn a_database_that_hangs_is_not_a_held_lock() {
+    // The store's clock stands still: the lease does not end there.
+    let memory = MemoryStore::with_clock(ManualClock::new());
+    let store = Hanging { memory, answers: AtomicUsize::new(2) };
+    let mutex = DbMutex::builder(store).build().unwrap();
+    let _ = mutex.lock("import").ttl(Duration::from_secs(1)).acquire().await.unwrap().into_owner_token();
+    let locks = mutex.clone();
+    let layer = LockLayer::new(move |id: &&str| locks.lock(id).wait(Duration::from_secs(2))).skip();
+    let service = layer.layer(service_fn(async |_| Ok::<_, BoxError>("called")));
+    let error = service.oneshot("import").await.unwrap_err();
+    assert!(matches!(error.downcast_ref(), Some(Error::Store { .. })), "{error}");
 }

@@ -1,4 +1,4 @@
-//! An application has rustls with aws-lc in its dependency graph, db-mutex brings ring, and nobody has chosen a default.
+//! An application has rustls with aws-lc in its dependency graph, db-mutex brings ring, and no default was chosen.
 //! rustls then panics whenever it has to choose one itself.
 
 use db_mutex::connect;

@@ -1,5 +1,7 @@
 //! Releasing locks.
 
+use std::mem::take;
+
 use db_mutex_core::store::{DeleteBy, DeleteRequest, Deleted, StoreTime};
 use db_mutex_core::{Fence, OwnerToken, StoreError, StoreErrorKind};
 
@@ -57,11 +59,19 @@ impl Operations {
             return Ok(Vec::new());
         }
         let ids = || batch.iter().map(|(request, _)| &request.lock_id);
-        // Read in the same transaction: otherwise others could be granted the locks before their rows are read.
-        let begin = [COMMITTED.into(), "START TRANSACTION".into()];
-        let statements = [self.sql.delete_many(batch), self.sql.find(ids()), "COMMIT".into()];
-        let reply = self.client.send(&begin.into_iter().chain(statements).collect::<Vec<_>>()).await?;
-        let [_, _, delete, read, _] = reply.answers.try_into().map_err(|_| busy())?;
+        let (delete, read) = (self.sql.delete_many(batch), self.sql.find(ids()));
+        let (reply, [delete, read]) = if self.sql.is_galera() {
+            // A transaction of several statements may be undone without an error there: see `galera::granting`.
+            let mut reply = self.client.send(&[delete, COMMITTED.into(), read]).await?;
+            let [delete, _, read] = take(&mut reply.answers).try_into().map_err(|_| busy())?;
+            (reply, [delete, read])
+        } else {
+            // Read in the same transaction: otherwise others could be granted the locks before their rows are read.
+            let statements = [COMMITTED.into(), "START TRANSACTION".into(), delete, read, "COMMIT".into()];
+            let mut reply = self.client.send(&statements).await?;
+            let [_, _, delete, read, _] = take(&mut reply.answers).try_into().map_err(|_| busy())?;
+            (reply, [delete, read])
+        };
         // Two are affected for each row that an upsert changes.
         let released = usize::try_from(delete.affected_rows / 2).unwrap_or(0);
         if released == batch.len() {
@@ -77,12 +87,16 @@ impl Operations {
                 found.was_released_by(owner) && now != 0 && found.row.released_at == Some(StoreTime::from_micros(now))
             })
         };
+        let was_released =
+            |owner: &OwnerToken, found: Option<&Found>| found.is_some_and(|found| found.was_released_by(owner));
         let ours = batch.iter().filter(|(request, owner)| is_ours(owner, rows.get(&request.lock_id))).count();
         let answers = batch.iter().map(|(request, owner)| {
             let found = rows.get(&request.lock_id);
             let answer = match is_ours(owner, found) {
                 true if ours == released => Ok(Deleted::Released),
                 true => Err(busy()),
+                // Granted to another since: whether by this request or before is not known.
+                false if ours < released && was_released(owner, found) => Err(busy()),
                 false => not_released(found, uncommitted.get(&request.lock_id), owner),
             };
             settle(request, answer, reply.may_be_a_repeat)

@@ -2,10 +2,14 @@ use db_mutex_core::{StoreError, StoreErrorKind as Kind};
 use mysql_async::{DriverError, Error};
 
 /// What a failure means for the request that met it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// What passes soonest comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Failure {
     /// The server has no connection left: nothing happened.
     NoRoom,
+    /// The node has no cluster at present, as when others have just been lost: nothing happened.
+    NotReady,
     /// The connection broke: it may have happened or not.
     Lost,
     /// No answer came in time: it may have happened, or will.
@@ -16,14 +20,28 @@ pub(crate) enum Failure {
     Final,
 }
 
+/// A failure, and what it means for the request.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) failure: Failure,
+    pub(crate) error: StoreError,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { failure: failure_of(&error), error: store_error(error) }
+    }
+}
+
 /// Server errors by number; never by text.
 pub(crate) fn failure_of(error: &Error) -> Failure {
     match error {
         Error::Server(server) => match server.code {
-            // Too many connections, for the server or for this user.
-            1040 | 1203 => Failure::NoRoom,
+            // Too many connections, for the server, for each user, or for this user.
+            1040 | 1203 | 1226 => Failure::NoRoom,
             // Shutting down; killed or timed out connections.
             1053 | 1152 | 1158..=1161 | 1927 | 4031 => Failure::Lost,
+            1047 => Failure::NotReady,
             1290 | 1792 | 1836 => Failure::WrongServer,
             _ => Failure::Final,
         },
@@ -32,6 +50,11 @@ pub(crate) fn failure_of(error: &Error) -> Failure {
         Error::Driver(DriverError::ConnectionClosed | DriverError::PacketOutOfOrder) => Failure::Lost,
         _ => Failure::Final,
     }
+}
+
+/// Whether the server has undone a transaction because of another: a lock wait, a deadlock, or a failed certification.
+pub(crate) fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::Server(server) if matches!(server.code, 1205 | 1213 | 3101))
 }
 
 /// A handshake that was refused comes as an I/O error that carries the reason.
@@ -81,6 +104,11 @@ fn of_server(code: u16) -> (Kind, &'static str) {
         1040 | 1203 => {
             (Kind::Unavailable, "the database server has no connection left; use a smaller pool, or allow more")
         }
+        1226 => (
+            Kind::Unavailable,
+            "the user has reached a limit on the database server; use a smaller pool, or allow the user more",
+        ),
+        1180 => (Kind::Unavailable, "the database server failed while it committed; the outcome is not known"),
         1047 => (Kind::Unavailable, "the node of the cluster is not ready; it has lost the others, or is starting"),
         1053 | 1152 | 1158..=1161 | 1927 | 4031 => (Kind::Unavailable, "the database server closed the connection"),
         1290 | 1792 | 1836 => (Kind::ReadOnly, "the database server is read-only; connect to the primary"),

@@ -1,28 +1,54 @@
 //! Asking for locks.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use db_mutex_core::store::{InsertRequest, Inserted, Lease, StoreTime};
-use db_mutex_core::{Fence, LockId, OwnerToken, StoreError};
+use db_mutex_core::{Fence, LockId, OwnerToken, StoreError, StoreErrorKind};
 
 use crate::operations::{BATCH, Operations, Written, back_in_order, busy, by_id, last_insert_id, order_of, read_last};
 use crate::row::Found;
+use crate::send::unknown_outcome;
 use crate::sql::{COMMITTED, Sql};
 
 type Answer = Result<Inserted, StoreError>;
 
 impl Operations {
-    /// One statement if the lock is granted; otherwise a read tells why not.
+    /// One statement if the lock is granted; otherwise a read finds out why not.
+    ///
+    /// After a connection has broken, the server may still be executing the request: the repeat then finds the row locked
+    /// by the first attempt. So it is sent again for a moment. Returning "busy" would claim that nothing has happened.
     pub(crate) async fn insert(&self, request: &InsertRequest) -> Answer {
-        let reply = self.client.send_grant(&[self.sql.insert(request)]).await?;
-        let granted_at = last_insert_id(reply.answers.first());
-        if granted_at != 0 {
-            let (fence, acquired_at) = (Fence::new(granted_at), StoreTime::from_micros(granted_at));
-            return Ok(Inserted::Granted(Lease::new(fence, acquired_at, acquired_at + request.ttl.duration())));
+        let mut may_be_a_repeat = false;
+        for pause_ms in [20, 80, 300] {
+            let answer = self.insert_once(request, &mut may_be_a_repeat).await;
+            match &answer {
+                Err(error) if may_be_a_repeat && error.kind() == StoreErrorKind::Busy => {
+                    tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                }
+                _ => return settle(answer, may_be_a_repeat),
+            }
         }
-        let rows = self.read_by_id([&request.lock_id]).await?;
-        let mut answers = self.judge(&[request], Written { at: StoreTime::ZERO, rows }).await;
-        answers.pop().unwrap_or_else(|| Err(busy()))
+        settle(self.insert_once(request, &mut may_be_a_repeat).await, may_be_a_repeat)
+    }
+
+    async fn insert_once(&self, request: &InsertRequest, may_be_a_repeat: &mut bool) -> Answer {
+        let written = if self.sql.is_galera() {
+            // Only what was read back was granted: see `galera::granting`.
+            self.grant_and_read(self.sql.insert_many(&[request]), &[request]).await?
+        } else {
+            let reply = self.client.send_grant(&[self.sql.insert(request)]).await?;
+            *may_be_a_repeat |= reply.may_be_a_repeat;
+            let granted_at = last_insert_id(reply.answers.first());
+            if granted_at != 0 {
+                let (fence, acquired_at) = (Fence::new(granted_at), StoreTime::from_micros(granted_at));
+                return Ok(Inserted::Granted(Lease::new(fence, acquired_at, acquired_at + request.ttl.duration())));
+            }
+            let rows = self.read_by_id([&request.lock_id]).await?;
+            Written { at: StoreTime::ZERO, rows, may_be_a_repeat: reply.may_be_a_repeat }
+        };
+        *may_be_a_repeat |= written.may_be_a_repeat;
+        self.judge(&[request], written).await.pop().unwrap_or_else(|| Err(busy()))
     }
 
     pub(crate) async fn insert_many(&self, requests: &[InsertRequest]) -> Vec<Answer> {
@@ -30,9 +56,12 @@ impl Operations {
         let mut answers = Vec::with_capacity(order.len());
         for batch in order.chunks(BATCH) {
             let batch: Vec<_> = batch.iter().map(|at| &requests[*at]).collect();
-            let ids = batch.iter().map(|request| &request.lock_id);
-            answers.extend(match self.write_and_read(self.sql.insert_many(&batch), true, ids).await {
-                Ok(written) => self.judge(&batch, written).await,
+            answers.extend(match self.grant_and_read(self.sql.insert_many(&batch), &batch).await {
+                Ok(written) => {
+                    let may_be_a_repeat = written.may_be_a_repeat;
+                    let answers = self.judge(&batch, written).await;
+                    answers.into_iter().map(|answer| settle(answer, may_be_a_repeat)).collect()
+                }
                 Err(error) => error.for_all(batch.len()),
             });
         }
@@ -77,8 +106,10 @@ impl Operations {
             return Vec::new();
         }
         let repeat = self.sql.repeat_many(requests);
-        match self.write_and_read(repeat, true, requests.iter().map(|request| &request.lock_id)).await {
-            Ok(Written { at, mut rows }) => requests.iter().map(|request| repeated(request, at, &mut rows)).collect(),
+        match self.grant_and_read(repeat, requests).await {
+            Ok(Written { at, mut rows, .. }) => {
+                requests.iter().map(|request| repeated(request, at, &mut rows)).collect()
+            }
             Err(error) => error.for_all(requests.len()),
         }
     }
@@ -104,6 +135,11 @@ impl Operations {
             }
         }
     }
+}
+
+/// The answer, if the request may have been sent before and its reply lost.
+fn settle(answer: Answer, may_be_a_repeat: bool) -> Answer {
+    if may_be_a_repeat { answer.map_err(unknown_outcome) } else { answer }
 }
 
 fn repeated(request: &InsertRequest, at: StoreTime, rows: &mut HashMap<LockId, Found>) -> Answer {

@@ -2,7 +2,9 @@ use db_mutex_core::{StoreError, StoreErrorKind as Kind, TableName};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Row, Value};
 
+use crate::cluster::Cluster;
 use crate::error::store_error;
+use crate::galera;
 use crate::row::{first, number, text};
 use crate::send::{Answer, query};
 use crate::sql::Sql;
@@ -32,7 +34,7 @@ pub(crate) fn schema_sql(table: &TableName) -> String {
     for (version, migration) in MIGRATIONS {
         sql += &format!("{};\n{};\n", migration_sql(table, migration), record_sql(table, *version));
     }
-    sql
+    sql + "-- Only where the server is a node of a Galera cluster:\n" + &galera::table_sql(table) + ";\n"
 }
 
 fn versions_sql(table: &TableName) -> String {
@@ -50,10 +52,14 @@ fn record_sql(table: &TableName, version: i64) -> String {
 /// Creates or updates the table, unless it is as it should be: then nothing is written, and no right to write is needed.
 ///
 /// DDL commits by itself, so there is no transaction to do it in: any number of processes may come at once, and take turns
-/// by a lock of the server. Where that does not hold (Galera), each step may be done twice.
-pub(crate) async fn migrate(connection: &mut Conn, table: &TableName) -> Result<(), StoreError> {
-    if is_migrated(connection, table).await? {
+/// by a lock of the server. Galera has none; each step may be done twice.
+pub(crate) async fn migrate(connection: &mut Conn, table: &TableName, cluster: Cluster) -> Result<(), StoreError> {
+    if is_migrated(connection, table, cluster).await? {
         return Ok(());
+    }
+    if cluster.is_galera() {
+        // It has no locks of that kind.
+        return migrate_alone(connection, table, cluster).await;
     }
     let name = format!("db_mutex {table}");
     let lock = format!("SELECT GET_LOCK('{name}', 30)");
@@ -61,20 +67,25 @@ pub(crate) async fn migrate(connection: &mut Conn, table: &TableName) -> Result<
     if number(first(rows_of(locked))) != Some(1) {
         return Err(StoreError::new(Kind::Busy, "another process has been migrating the table for 30 s; try again"));
     }
-    let migrated = migrate_alone(connection, table).await;
+    let migrated = migrate_alone(connection, table, cluster).await;
     let unlocked = connection.query_drop(format!("DO RELEASE_LOCK('{name}')")).await.map_err(store_error);
     migrated.and(unlocked)
 }
 
-/// Whether the table is there and up to date (or newer, which `check` tells).
-pub(crate) async fn is_migrated(connection: &mut Conn, table: &TableName) -> Result<bool, StoreError> {
-    Ok(version(connection, table).await? >= Some(LATEST))
+/// Whether the table exists and is up to date (or newer, which `check` reports).
+pub(crate) async fn is_migrated(
+    connection: &mut Conn,
+    table: &TableName,
+    cluster: Cluster,
+) -> Result<bool, StoreError> {
+    let has_second = !cluster.is_galera() || engine(connection, &format!("{table}_verified")).await?.is_some();
+    Ok(has_second && version(connection, table).await? >= Some(LATEST))
 }
 
-async fn migrate_alone(connection: &mut Conn, table: &TableName) -> Result<(), StoreError> {
+async fn migrate_alone(connection: &mut Conn, table: &TableName, cluster: Cluster) -> Result<(), StoreError> {
     let mut found = version(connection, table).await?;
-    if found.is_none() && engine(connection, table).await?.is_some() {
-        // Somebody made the table by hand. If it is ours, its version is the one that its columns show.
+    if found.is_none() && engine(connection, table.as_str()).await?.is_some() {
+        // The table was made by hand. If it is ours, its version is the one that its columns show.
         check_table(connection, table).await?;
         found = Some(LATEST);
     }
@@ -88,6 +99,9 @@ async fn migrate_alone(connection: &mut Conn, table: &TableName) -> Result<(), S
     }
     if found == Some(LATEST) {
         steps.push(record_sql(table, LATEST));
+    }
+    if cluster.is_galera() {
+        steps.push(galera::table_sql(table));
     }
     for step in steps {
         connection.query_drop(step).await.map_err(|error| match &error {
@@ -106,7 +120,12 @@ async fn migrate_alone(connection: &mut Conn, table: &TableName) -> Result<(), S
 }
 
 /// Refuses a table, or a server, on which locks would not hold.
-pub(crate) async fn check(connection: &mut Conn, table: &TableName, read_only: bool) -> Result<(), StoreError> {
+pub(crate) async fn check(
+    connection: &mut Conn,
+    table: &TableName,
+    read_only: bool,
+    cluster: Cluster,
+) -> Result<(), StoreError> {
     if let Some(newer) = version(connection, table).await?.filter(|version| *version > LATEST) {
         return Err(newer_version(table, newer));
     }
@@ -115,7 +134,7 @@ pub(crate) async fn check(connection: &mut Conn, table: &TableName, read_only: b
     if read_only {
         return Ok(());
     }
-    connection.query_drop(Sql::for_table(table).probe()).await.map_err(store_error)
+    connection.query_drop(Sql::for_table(table, cluster).probe()).await.map_err(store_error)
 }
 
 fn newer_version(table: &TableName, newer: i64) -> StoreError {
@@ -124,7 +143,7 @@ fn newer_version(table: &TableName, newer: i64) -> StoreError {
 }
 
 async fn check_table(connection: &mut Conn, table: &TableName) -> Result<(), StoreError> {
-    let Some(engine) = engine(connection, table).await? else {
+    let Some(engine) = engine(connection, table.as_str()).await? else {
         return Err(StoreError::new(Kind::Schema, format!("there is no table `{table}`; migrate first")));
     };
     if !engine.eq_ignore_ascii_case("InnoDB") {
@@ -216,7 +235,7 @@ async fn check_triggers(connection: &mut Conn, table: &TableName) -> Result<(), 
 
 /// The version of the table; `None` where there is no record of it.
 async fn version(connection: &mut Conn, table: &TableName) -> Result<Option<i64>, StoreError> {
-    if engine(connection, table).await?.is_none() {
+    if engine(connection, table.as_str()).await?.is_none() {
         return Ok(None);
     }
     let select = format!("SELECT MAX(version) FROM `{table}_versions`");
@@ -227,7 +246,7 @@ async fn version(connection: &mut Conn, table: &TableName) -> Result<Option<i64>
     }
 }
 
-async fn engine(connection: &mut Conn, table: &TableName) -> Result<Option<String>, StoreError> {
+async fn engine(connection: &mut Conn, table: &str) -> Result<Option<String>, StoreError> {
     let select = format!(
         "SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '{table}'"
     );

@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use db_mutex_core::admin::LockRow;
-use db_mutex_core::store::StoreTime;
+use db_mutex_core::store::{InsertRequest, StoreTime};
 use db_mutex_core::{LockId, StoreError, StoreErrorKind};
 
+use crate::cluster::Cluster;
+use crate::galera::YOUNGEST_PURGED_US;
 use crate::row::{Found, bytes};
 use crate::send::{Answer, Client, Reply};
 use crate::sql::{COMMITTED, Sql};
 use crate::statement::Statement;
 
-/// As many as go into one statement: 8 KB each at most, where a server takes 16 MB unless it is told otherwise; and below
-/// the 1000 values from which on MariaDB makes a join of a list. Longer statements were not faster.
+/// The maximum number of requests in one statement. Each takes at most 8 KB, and servers accept 16 MB by default. It is
+/// below the 1000 values from which MariaDB turns a list into a join. Longer statements were not faster.
 pub(crate) const BATCH: usize = 500;
 
 /// How many rows a purge removes at a time, so that none of its statements takes long.
@@ -24,6 +26,7 @@ const PURGED_AT_ONCE: usize = 500;
 pub(crate) struct Operations {
     pub(crate) client: Client,
     pub(crate) sql: Arc<Sql>,
+    pub(crate) cluster: Cluster,
 }
 
 impl Operations {
@@ -36,6 +39,10 @@ impl Operations {
     }
 
     pub(crate) async fn purge(&self, older_than_us: i64) -> Result<u64, StoreError> {
+        let older_than_us = match self.sql.is_galera() {
+            true => older_than_us.max(YOUNGEST_PURGED_US),
+            false => older_than_us,
+        };
         let (mut purged, mut after) = (0, Vec::new());
         loop {
             let reply = self.client.send(&[self.sql.purgeable(older_than_us, &after, PURGED_AT_ONCE)]).await?;
@@ -43,8 +50,9 @@ impl Operations {
             let ids: Vec<_> = rows.filter_map(|row| bytes(row.unwrap().into_iter().next()?)).collect();
             let Some(last) = ids.last() else { return Ok(purged) };
             after.clone_from(last);
-            let reply = self.client.send(&[self.sql.purge(older_than_us, &ids)]).await?;
-            purged += reply.answers.iter().map(|answer| answer.affected_rows).sum::<u64>();
+            let purge = [self.sql.purge(older_than_us, &ids)].into_iter().chain(self.sql.after_purge(&ids));
+            let reply = self.client.send(&purge.collect::<Vec<_>>()).await?;
+            purged += reply.answers.first().map_or(0, |answer| answer.affected_rows);
         }
     }
 
@@ -76,17 +84,21 @@ impl Operations {
     pub(crate) async fn write_and_read<'a>(
         &self,
         write: Statement,
-        may_grant: bool,
         ids: impl IntoIterator<Item = &'a LockId>,
     ) -> Result<Written, StoreError> {
-        let statements = [write, COMMITTED.into(), self.sql.find(ids)];
-        let mut reply = match may_grant {
-            true => self.client.send_grant(&statements).await?,
-            false => self.client.send(&statements).await?,
-        };
-        let rows = by_id(read_last(&mut reply)?);
-        let at = StoreTime::from_micros(last_insert_id(reply.answers.first()));
-        Ok(Written { at, rows })
+        let reply = self.client.send(&[write, COMMITTED.into(), self.sql.find(ids)]).await?;
+        written(reply)
+    }
+
+    /// Same as [`write_and_read`](Self::write_and_read) for a write that grants locks.
+    pub(crate) async fn grant_and_read(
+        &self,
+        insert: Statement,
+        requests: &[&InsertRequest],
+    ) -> Result<Written, StoreError> {
+        let mut statements = self.sql.granting(insert, requests);
+        statements.extend([COMMITTED.into(), self.sql.find(requests.iter().map(|request| &request.lock_id))]);
+        written(self.client.send_grant(&statements).await?)
     }
 }
 
@@ -95,6 +107,18 @@ pub(crate) struct Written {
     /// The store's clock when rows were written; zero if none was.
     pub(crate) at: StoreTime,
     pub(crate) rows: HashMap<LockId, Found>,
+    /// As in the [reply](Reply::may_be_a_repeat).
+    pub(crate) may_be_a_repeat: bool,
+}
+
+fn written(mut reply: Reply) -> Result<Written, StoreError> {
+    let rows = by_id(read_last(&mut reply)?);
+    Ok(Written { at: StoreTime::from_micros(last_insert_id_of(&reply)), rows, may_be_a_repeat: reply.may_be_a_repeat })
+}
+
+/// The last insert id of the statement that has set one; zero if none did. At most one of ours does.
+fn last_insert_id_of(reply: &Reply) -> i64 {
+    reply.answers.iter().map(|answer| last_insert_id(Some(answer))).max().unwrap_or(0)
 }
 
 /// The last insert id of a statement; zero if it set none.

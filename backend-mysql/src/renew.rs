@@ -15,8 +15,8 @@ impl Operations {
         for batch in order.chunks(BATCH) {
             let batch: Vec<_> = batch.iter().map(|at| &requests[*at]).collect();
             let ids = batch.iter().map(|request| &request.lock_id);
-            match self.write_and_read(self.sql.renew_many(&batch), false, ids).await {
-                Ok(Written { at, mut rows }) => {
+            match self.write_and_read(self.sql.renew_many(&batch), ids).await {
+                Ok(Written { at, mut rows, .. }) => {
                     answers.extend(batch.iter().map(|request| renewed(request, at, &mut rows)));
                 }
                 Err(error) => answers.extend(error.for_all(batch.len())),

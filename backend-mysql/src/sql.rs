@@ -12,6 +12,8 @@ use std::sync::Arc;
 use db_mutex_core::store::{DeleteRequest, InsertRequest, RenewRequest};
 use db_mutex_core::{Fence, LockId, OwnerToken, TableName};
 
+use crate::cluster::Cluster;
+use crate::galera;
 use crate::statement::{Datum, Statement, hex};
 
 /// Microseconds since 1970, UTC, when the statement began. That is before it locked any row, but it never waits for one, so
@@ -34,11 +36,12 @@ pub(crate) struct Sql {
     table: String,
     insert: Arc<str>,
     delete: Arc<str>,
+    cluster: Cluster,
     pub(crate) verify: String,
 }
 
 impl Sql {
-    pub(crate) fn for_table(table: &TableName) -> Self {
+    pub(crate) fn for_table(table: &TableName, cluster: Cluster) -> Self {
         let table = format!("`{table}`");
         let insert = insert(
             &table,
@@ -47,12 +50,20 @@ impl Sql {
         );
         let delete =
             delete(&table, "SELECT CAST(? AS BINARY) AS id, CAST(? AS BINARY) AS own, CAST(? AS SIGNED) AS rest");
-        let verify = verify(&table, "?", "?");
-        Self { table, insert: insert.into(), delete: delete.into(), verify }
+        let verify = verify(&table, cluster, "?", "?");
+        Self { table, insert: insert.into(), delete: delete.into(), cluster, verify }
+    }
+
+    /// What sends an insert: on Galera a transaction, in which it comes second.
+    pub(crate) fn granting(&self, insert: Statement, requests: &[&InsertRequest]) -> Vec<Statement> {
+        match self.cluster {
+            Cluster::One => vec![insert],
+            Cluster::Galera { .. } => galera::granting(&self.table, insert, requests),
+        }
     }
 
     /// Grants the lock if it is free. The last insert id is the time of the grant and the fencing token, or zero if nothing
-    /// was granted, or a token that is ahead of the clock: then the row tells.
+    /// was granted, or a fencing token that is ahead of the clock. In that case the row has to be read.
     pub(crate) fn insert(&self, request: &InsertRequest) -> Statement {
         let values = vec![
             Datum::Bytes(request.lock_id.as_str().into()),
@@ -147,9 +158,10 @@ impl Sql {
 
     /// Lets excessive rows end within their TTLs; leaves those that another transaction has locked.
     ///
-    /// A statement of its own locks the rows, so that the next reads the clock while they are locked. With an older clock a
-    /// lease that was renewed in between would be cut short, and the lock would have two holders. The last insert id carries
-    /// over which rows are locked, a bit for each: without it, the second could lock a row that the first has skipped.
+    /// A separate statement locks the rows, so that the next one reads the clock while they are locked. With an earlier
+    /// reading, a lease that was renewed in between would be cut short, and the lock would have two holders. The last
+    /// insert id carries over which rows are locked, a bit for each: without it, the second could lock a row that the first
+    /// has skipped.
     pub(crate) fn end_excess(&self, lock_ids: &[&LockId]) -> Vec<Statement> {
         let numbered = lock_ids.iter().enumerate().map(|(number, lock_id)| [number.to_string(), id(lock_id)]);
         let asked = asked(["number", "id"], numbered);
@@ -220,6 +232,12 @@ impl Sql {
         .into()
     }
 
+    /// What goes after a purge of these ids.
+    pub(crate) fn after_purge(&self, ids: &[Vec<u8>]) -> Option<Statement> {
+        let list: Vec<_> = ids.iter().map(|id| hex(id)).collect();
+        self.is_galera().then(|| galera::purge(&self.table, &list.join(", ")))
+    }
+
     /// A write that changes nothing, and that a server which accepts no writes refuses.
     pub(crate) fn probe(&self) -> String {
         format!("UPDATE {} SET released_at = released_at WHERE lock_id = X''", self.table)
@@ -227,7 +245,16 @@ impl Sql {
 
     /// See [`verify`].
     pub(crate) fn verify_owner(&self, lock_id: &LockId, owner: &OwnerToken) -> String {
-        verify(&self.table, &id(lock_id), &own(owner))
+        verify(&self.table, self.cluster, &id(lock_id), &own(owner))
+    }
+
+    /// Whether [`verify`](Self::verify) protects a transaction.
+    pub(crate) fn can_verify(&self) -> bool {
+        self.cluster != Cluster::Galera { returns_rows: false }
+    }
+
+    pub(crate) fn is_galera(&self) -> bool {
+        self.cluster.is_galera()
     }
 }
 
@@ -235,7 +262,10 @@ impl Sql {
 ///
 /// It reads nothing but `by_owner`, and so locks nothing but the entry there: a renewal does not touch that, a takeover
 /// has to change it.
-fn verify(table: &str, id: &str, owner: &str) -> String {
+fn verify(table: &str, cluster: Cluster, id: &str, owner: &str) -> String {
+    if cluster.is_galera() {
+        return galera::verify(table, id, owner);
+    }
     format!(
         "SELECT {NOW} AS verified FROM {table} FORCE INDEX (by_owner)
          WHERE lock_id = {id} AND owner = {owner} LOCK IN SHARE MODE"
@@ -299,6 +329,11 @@ fn delete(table: &str, asked: &str) -> String {
              ttl         = IF({rest_ends} > {NOW}, {rest_ends} - {NOW}, {table}.ttl),
              expires_at  = IF({rest_ends} > {NOW}, {rest_ends}, 0)"
     )
+}
+
+/// The owners that ask for locks.
+pub(crate) fn owners(requests: &[&InsertRequest]) -> String {
+    asked(["id", "own"], requests.iter().map(|request| [id(&request.lock_id), own(&request.owner)]))
 }
 
 /// A table of what is asked, in the order of the ids: all rows are locked in one order, so that two batches cannot deadlock.

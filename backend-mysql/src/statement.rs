@@ -1,4 +1,9 @@
 //! A statement and its values: sent either as a prepared statement or as text.
+//!
+//! Several statements in one round trip have to be text, and with them the owner tokens. Parameters would not keep these out of the
+//! server's logs: MySQL 9.7 and MariaDB 10.11 write prepared statements to the general log and the slow log with their values. So
+//! who may read these logs may release the locks that are held, as may who can read the table. A token is worth nothing after its
+//! release.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -12,6 +17,16 @@ use mysql_async::Value;
 pub(crate) enum Datum {
     Bytes(Vec<u8>),
     Number(i64),
+}
+
+/// What a statement does to what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Begin,
+    Write,
+    Commit,
+    /// Nothing.
+    Read,
 }
 
 /// A statement, with a `?` for each of its values. No `Debug`: owner tokens are among the values.
@@ -30,6 +45,16 @@ impl Statement {
     /// Whether it can be prepared once and executed many times.
     pub(crate) fn is_preparable(&self) -> bool {
         !self.values.is_empty()
+    }
+
+    /// Ours begin with the word that says so.
+    pub(crate) fn effect(&self) -> Effect {
+        match self.sql.split_whitespace().next() {
+            Some("START") => Effect::Begin,
+            Some("COMMIT") => Effect::Commit,
+            Some("INSERT" | "UPDATE" | "DELETE") => Effect::Write,
+            _ => Effect::Read,
+        }
     }
 
     /// The values of the prepared statement.

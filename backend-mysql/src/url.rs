@@ -1,10 +1,13 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use db_mutex_core::Invalid;
-use db_mutex_sql_support::{Parameter, Password, ServerAddress, ServerUrl, encode, invalid};
+use db_mutex_sql_support::engine::{ALLOW_UNSUPPORTED_ENGINE, allows_unsupported_engine};
+use db_mutex_sql_support::{Parameter, Password, ServerAddress, ServerUrl, encode, invalid, shown};
 use mysql_async::{Opts, OptsBuilder};
 
+const KEEPALIVE: Duration = Duration::from_secs(15);
 const EXAMPLE: &str = "mysql://user:password@host/database";
 
 /// How the connection is protected, in the words of
@@ -53,9 +56,12 @@ const DRIVER_PARAMETERS: &[(&str, &str)] = &[
 #[cfg_attr(not(feature = "_rustls"), allow(dead_code, reason = "a part of it is only for TLS"))]
 pub(crate) struct Url {
     opts: OptsBuilder,
+    /// In the order in which they are tried.
+    hosts: Vec<(String, u16)>,
     pub(crate) ssl_mode: SslMode,
     pub(crate) ssl_ca: Option<PathBuf>,
     pub(crate) address: ServerAddress,
+    pub(crate) allow_unsupported_engine: bool,
 }
 
 impl Url {
@@ -63,6 +69,7 @@ impl Url {
     pub(crate) fn parse(text: &str) -> Result<Self, Invalid> {
         let url = ServerUrl::parse(text, &["mysql", "mariadb"], EXAMPLE)?;
         let (mut ssl_mode, mut ssl_ca, mut driver_parameters) = (None, None, Vec::new());
+        let mut allow_unsupported_engine = false;
         for parameter in &url.parameters {
             match normalized(&parameter.name).as_str() {
                 "ssl_mode" | "sslmode" => ssl_mode = Some(SslMode::of(parameter)?),
@@ -70,19 +77,22 @@ impl Url {
                     return Err(parameter.invalid("write the path of a PEM file"));
                 }
                 "ssl_ca" | "sslca" | "sslrootcert" => ssl_ca = Some(parameter),
+                ALLOW_UNSUPPORTED_ENGINE => allow_unsupported_engine = allows_unsupported_engine(parameter)?,
                 _ => driver_parameters.push(driver_parameter(parameter)?),
             }
         }
-        let [host] = &url.hosts[..] else {
-            let flaw = if url.hosts.is_empty() { "names no host" } else { "names more than one host" };
-            return Err(invalid(format!("it {flaw}; write for example {EXAMPLE}")));
-        };
+        if url.hosts.is_empty() {
+            return Err(invalid(format!("it names no host; write for example {EXAMPLE}")));
+        }
         if url.database.is_none() {
             return Err(invalid(format!("it names no database; write for example {EXAMPLE}")));
         }
         // The driver reads the parameters alone: it would leave an IPv6 address in its brackets.
         let opts = driver_opts(&driver_parameters).ok_or_else(|| invalid("its parameters conflict"))?;
-        let is_near = opts.socket().is_some() || is_this_machine(&host.name);
+        if let (Some(_), [_, _, ..]) = (opts.socket(), &url.hosts[..]) {
+            return Err(invalid("it names a `socket` and more than one host; write one host, or no socket"));
+        }
+        let is_near = opts.socket().is_some() || url.hosts.iter().all(|host| is_this_machine(&host.name));
         let ssl_mode = ssl_mode.unwrap_or(if is_near { SslMode::Disabled } else { SslMode::VerifyIdentity });
         if let (Some(ssl_ca), SslMode::Disabled) = (ssl_ca, ssl_mode) {
             return Err(ssl_ca.conflict("needs an ssl-mode that uses TLS; add for example ssl-mode=verify_identity"));
@@ -90,20 +100,31 @@ impl Url {
         if cfg!(not(feature = "_rustls")) && !matches!(ssl_mode, SslMode::Disabled | SslMode::Preferred) {
             return Err(db_mutex_sql_support::tls_is_not_compiled_in("ssl-mode=disabled"));
         }
-        let place = opts.socket().map_or_else(|| host.name.clone(), str::to_owned);
-        let hosts = vec![(place, host.port.unwrap_or(3306))];
-        let mut address = ServerAddress::new("mysql", hosts, url.database.clone().unwrap_or_default());
+        let hosts: Vec<_> = url.hosts.iter().map(|host| (host.name.clone(), host.port.unwrap_or(3306))).collect();
+        let places = match opts.socket() {
+            Some(path) => vec![(path.to_owned(), 3306)],
+            None => hosts.clone(),
+        };
+        let mut address = ServerAddress::new("mysql", places, url.database.clone().unwrap_or_default());
         address.user = url.user.clone();
         address.has_password = url.password.is_some();
+        // A peer that is gone without a word is noticed some time.
+        let keepalive = opts.tcp_keepalive().unwrap_or(KEEPALIVE);
         let opts = OptsBuilder::from_opts(opts)
-            .ip_or_hostname(host.name.as_str())
-            .tcp_port(host.port.unwrap_or(3306))
+            .tcp_keepalive(Some(keepalive))
             .user(url.user)
             .pass(url.password)
             .db_name(url.database)
             // Not over the server's Unix socket unless the URL names it: what the URL says is where it goes.
             .prefer_socket(false);
-        Ok(Self { opts, ssl_mode, ssl_ca: ssl_ca.map(|parameter| PathBuf::from(&parameter.value)), address })
+        Ok(Self {
+            opts,
+            hosts,
+            ssl_mode,
+            ssl_ca: ssl_ca.map(|parameter| PathBuf::from(&parameter.value)),
+            address,
+            allow_unsupported_engine,
+        })
     }
 
     /// The URL with this password if it has none.
@@ -114,9 +135,12 @@ impl Url {
         self
     }
 
-    /// The options of a connection, except for TLS.
-    pub(crate) fn opts(&self) -> OptsBuilder {
-        self.opts.clone()
+    /// For each host how it is shown, and the options of a connection to it, except for TLS.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = (String, OptsBuilder)> {
+        let named = |((shown_host, shown_port), (host, port)): (&(String, u16), &(String, u16))| {
+            (shown(shown_host, *shown_port), self.opts.clone().ip_or_hostname(host.as_str()).tcp_port(*port))
+        };
+        self.address.hosts.iter().zip(&self.hosts).map(named)
     }
 }
 
@@ -126,7 +150,9 @@ fn driver_parameter(parameter: &Parameter) -> Result<String, Invalid> {
     let known = DRIVER_PARAMETERS.iter().find(|(name, _)| *name == normalized);
     let Some((name, advice)) = known else {
         let of_the_driver = DRIVER_PARAMETERS.iter().map(|(name, _)| *name);
-        return Err(parameter.unknown(["ssl-mode", "ssl-ca"].into_iter().chain(of_the_driver)));
+        return Err(
+            parameter.unknown(["ssl-mode", "ssl-ca", ALLOW_UNSUPPORTED_ENGINE].into_iter().chain(of_the_driver))
+        );
     };
     let pair = format!("{name}={}", encode(&parameter.value));
     match driver_opts(std::slice::from_ref(&pair)) {
@@ -158,7 +184,8 @@ mod tests {
     }
 
     fn opts(url: &str) -> Opts {
-        Url::parse(url).unwrap_or_else(|error| panic!("{url}: {error}")).opts().into()
+        let url = Url::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        url.servers().next().unwrap().1.into()
     }
 
     #[track_caller]
@@ -216,7 +243,25 @@ mod tests {
         refused("mysql://u:s3cret@host", "names no database");
         refused("mysql://u:s3cret@host/", "names no database");
         refused("mysql://u:s3cret@/db", "names no host");
-        refused("mysql://u:s3cret@h1,h2/db", "more than one host");
+    }
+
+    #[test]
+    fn several_hosts_are_kept_in_order() {
+        let url = Url::parse("mysql://u:p@h1,[::1]:3307,h3:3308/db").unwrap();
+        let servers: Vec<_> = url.servers().map(|(shown, opts)| (shown, Opts::from(opts))).collect();
+        let places: Vec<_> =
+            servers.iter().map(|(shown, opts)| (shown.as_str(), opts.ip_or_hostname(), opts.tcp_port())).collect();
+        assert_eq!(places, [("h1:3306", "h1", 3306), ("[::1]:3307", "::1", 3307), ("h3:3308", "h3", 3308)]);
+        assert_eq!(url.address.to_string(), "mysql://h1:3306,[::1]:3307,h3:3308/db");
+        refused("mysql://u:s3cret@h1,h2/db?socket=%2Frun%2Fs", "more than one host");
+        refused("mysql://u:s3cret@h1,/db", "empty host");
+    }
+
+    /// Or the password would leave the machine in plain text.
+    #[test]
+    fn one_host_that_is_far_is_enough_for_tls() {
+        assert_eq!(mode("mysql://u:p@localhost,db.example/db"), SslMode::VerifyIdentity);
+        assert_eq!(mode("mysql://u:p@localhost:1,[::1],127.0.0.1/db"), SslMode::Disabled);
     }
 
     #[test]

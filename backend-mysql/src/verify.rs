@@ -8,25 +8,32 @@ use mysql_async::{Transaction, Value};
 use crate::{MySqlStore, error, row};
 
 impl MySqlStore {
-    /// Proves inside your own transaction that the guard still holds its lock, and keeps it so until the transaction ends.
+    /// Verifies inside your own transaction that the guard still holds its lock, and ensures that it does until the
+    /// transaction ends.
     ///
-    /// What a lease alone cannot do: your transaction's work is protected even if it outlives the lease. From this call
-    /// until it ends, no one else is granted the lock (their requests are busy, which a mutex repeats, and then reports),
-    /// while renewals go on. Commit only if the answer was `Ok`; roll back otherwise. Release the guard after the commit,
-    /// not before: a release has to change what the transaction has locked, and is busy until then.
+    /// A lease alone cannot do this: your transaction is protected even if it outlives the lease. From this call until the
+    /// transaction ends, no one else is granted the lock. (Their requests fail as busy; a mutex repeats them, and then
+    /// reports the error.) Renewals still work. Commit only if this returns `Ok`; roll back otherwise. Release the guard
+    /// after the commit, not before: a release changes the row that the transaction has locked, and is busy until then.
     ///
-    /// On MariaDB begin the transaction with
-    /// [READ COMMITTED](mysql_async::IsolationLevel::ReadCommitted): at its default, REPEATABLE READ, a share lock also
-    /// locks the gap before it, so that acquiring the lock whose id sorts just before this one waits for your commit.
+    /// On MariaDB, begin the transaction with [READ COMMITTED](mysql_async::IsolationLevel::ReadCommitted): at its default,
+    /// REPEATABLE READ, a share lock also locks the gap before it, so that acquiring the lock whose id sorts just before
+    /// this one waits for your commit.
     ///
-    /// The transaction has to be on the store's database.
+    /// The transaction must be on the store's database.
+    ///
+    /// On Galera, another node may grant the lock to another owner once the lease has ended. Your commit then fails with
+    /// error 1213. So on Galera `Ok` from this method is not enough: the commit must succeed, too. The user needs `SELECT`,
+    /// `INSERT` and `UPDATE` on the table `…_verified`. If two transactions on different nodes verify the same lock at
+    /// once, one of them fails in the same way.
     ///
     /// # Errors
-    /// [`Error::Lost`] when the lock is lost; [`Error::Store`] when the database fails.
+    /// [`Error::Lost`] if the lock is lost; [`Error::Store`] if the database fails.
     ///
     /// # Cancellation safety
-    /// When the future is dropped, roll back.
+    /// If the future is dropped, roll back.
     pub async fn verify_in(&self, transaction: &mut Transaction<'_>, guard: &Guard) -> Result<Fence, Error> {
+        self.can_verify(guard)?;
         let sql = self.operations.sql.verify_owner(guard.lock_id(), guard.owner_token());
         let answer: Result<Option<Value>, _> = transaction.query_first(sql).await;
         verified(
@@ -41,9 +48,9 @@ impl MySqlStore {
 
     /// Same as [`verify_in`](Self::verify_in), with a transaction of another driver: sqlx, sea-orm, diesel-async, …
     ///
-    /// `send` runs a [query](VerifyQuery) on `connection`, on which your transaction is under way, and returns the integer of
-    /// the row, or `None` if there is no row. It is called once; the integer is the server's clock, which is
-    /// compared with the end of the guard's lease.
+    /// `send` runs a [query](VerifyQuery) on `connection`, inside your transaction, and returns the integer of the row, or
+    /// `None` if there is no row. It is called once. The integer is the server's clock, which is compared with the end of
+    /// the guard's lease.
     ///
     /// ```ignore
     /// let mut transaction = pool.begin().await?;
@@ -57,7 +64,7 @@ impl MySqlStore {
     /// transaction.commit().await?;
     /// ```
     ///
-    /// Pass all that `send` needs as `connection`. In a task that is spawned, the compiler rejects a closure that borrows
+    /// Pass everything that `send` needs as `connection`. In a spawned task, the compiler rejects a closure that borrows
     /// anything else (“`Send` is not general enough”).
     ///
     /// # Errors
@@ -75,6 +82,7 @@ impl MySqlStore {
         C: ?Sized,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
+        self.can_verify(guard)?;
         let answer = send(connection, self.verify_query(guard)).await;
         verified(guard, answer.map_err(failed))
     }
@@ -93,8 +101,18 @@ impl MySqlStore {
         C: ?Sized,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
+        self.can_verify(guard)?;
         let answer = send(connection, self.verify_query(guard));
         verified(guard, answer.map_err(failed))
+    }
+
+    fn can_verify(&self, guard: &Guard) -> Result<(), Error> {
+        if self.operations.sql.can_verify() {
+            return Ok(());
+        }
+        let message = "verifying a lock in a transaction has been shown to hold on Galera with MariaDB only, not on this \
+                       server; pass the fencing token to the resource instead";
+        guard.verified(Err(StoreError::new(StoreErrorKind::Config, message))).map(drop)
     }
 
     fn verify_query<'a>(&'a self, guard: &'a Guard) -> VerifyQuery<'a> {

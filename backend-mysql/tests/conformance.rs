@@ -15,6 +15,9 @@ macro_rules! suite_on {
             shift_row = |namespace, lock_id, by| async move {
                 crate::servers::shift_row(&$url, &namespace, &lock_id, by).await;
             },
+            plant_fence = |namespace, lock_id, fence| async move {
+                crate::servers::plant_fence(&$url, &namespace, &lock_id, fence).await;
+            },
         );
     };
 }
@@ -22,7 +25,7 @@ macro_rules! suite_on {
 /// A store with a table of that name.
 async fn open(url: &str, namespace: String) -> MySqlStore {
     let table = TableName::new(namespace).expect("a namespace can name a table");
-    MySqlStore::builder().table(table).pool_size(8).connect(url).await.expect("the server can be used")
+    servers::builder(table).pool_size(8).connect(url).await.expect("the server can be used")
 }
 
 mod mariadb {
@@ -35,7 +38,7 @@ mod mysql {
     suite_on!(MYSQL, |namespace| open(&MYSQL, namespace));
 }
 
-/// Every default that has hurt somebody, at once.
+/// Every default that has caused a failure, at once.
 mod mariadb_hostile {
     use crate::servers::{MARIADB, open_hostile};
     const SESSION: &str = "SET SESSION autocommit = 0, sql_mode = 'SIMULTANEOUS_ASSIGNMENT', tx_isolation = 'REPEATABLE-READ', \

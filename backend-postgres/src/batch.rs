@@ -14,8 +14,9 @@ use db_mutex_core::store::{InsertRequest, RenewRequest};
 use db_mutex_core::{LockId, OwnerToken, StoreError, StoreErrorKind as Kind};
 use tokio_postgres::Row;
 
+use crate::error::names_a_row;
 use crate::row::read;
-use crate::send::{Answer, Client, Value};
+use crate::send::{Answer, Client, Value, unknown_outcome};
 use crate::sql::Forms;
 
 /// A request that can be sent together with others of its kind.
@@ -87,8 +88,8 @@ pub(crate) struct Sending<'a, R> {
 impl<'a, R: Request> Sending<'a, R> {
     /// Into how many parts the requests are divided.
     const PARTS: usize = 16;
-    /// A statement that has waited for this long did not wait for a row. The table is locked: the careful form would wait
-    /// too.
+    /// A statement that has waited for this long did not wait for a row, unless the server says so: on a busy machine it may
+    /// have taken long to get there. The table is locked, and the careful form would wait too.
     const ROW_LIMIT: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(client: &'a Client, requests: &'a [R]) -> Self {
@@ -151,7 +152,7 @@ impl<'a, R: Request> Sending<'a, R> {
         let sent = Instant::now();
         let ran = self.client.run_once(sql, values, !R::IS_GRANT).await;
         ran.map_err(|error| match error.kind() {
-            Kind::Busy if sent.elapsed() >= Self::ROW_LIMIT => {
+            Kind::Busy if sent.elapsed() >= Self::ROW_LIMIT && !names_a_row(&error) => {
                 let what = "the table of locks is locked by another transaction; find out which in pg_locks";
                 StoreError::new(Kind::Unavailable, what).with_source(error)
             }
@@ -173,7 +174,11 @@ impl<'a, R: Request> Sending<'a, R> {
                     }
                 }
             }
-            Err(error) => part.iter().for_each(|at| self.found[*at] = Some(Err(error.clone()))),
+            Err(error) => {
+                // That nothing has happened is true of this statement, but not of one before it whose reply was lost.
+                let error = if self.repeated { unknown_outcome(error) } else { error };
+                part.iter().for_each(|at| self.found[*at] = Some(Err(error.clone())));
+            }
         }
     }
 

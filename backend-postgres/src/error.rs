@@ -3,6 +3,8 @@ use std::error::Error as StdError;
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
 use tokio_postgres::error::SqlState;
 
+use crate::unreachable::Unreachable;
+
 /// Whether a request that failed may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -10,12 +12,17 @@ pub(crate) enum Outcome {
     NotDone,
     /// It was not done: the server undid it, because of a conflict with another transaction.
     Conflict,
+    /// It was not done: the server's timeout or a cancel request has cancelled it. An old PgBouncer may forward a cancel
+    /// request to a connection that serves another client by then.
+    Cancelled,
     /// It may have been done: the connection broke before the answer.
     Unknown,
     /// It may have been done, or will be: no answer came in time.
     Unanswered,
     /// It was not done: the server accepts no writes, and perhaps another one does by now.
     WrongServer,
+    /// It was done, and a synchronous standby may not have it: that wait was cancelled.
+    Unconfirmed,
     /// It was not done, and will not be.
     Final,
 }
@@ -35,9 +42,11 @@ pub(crate) fn classify(error: &tokio_postgres::Error) -> (Kind, Outcome, &'stati
             (Kind::Busy, Outcome::Conflict, "PostgreSQL gave up on a conflict with another transaction; try again")
         }
         "55P03" => (Kind::Busy, Outcome::Final, "another transaction has the row or the table locked; try again"),
-        "57014" => {
-            (Kind::Unavailable, Outcome::Final, "PostgreSQL cancelled the statement; it took longer than its timeout")
-        }
+        "57014" => (
+            Kind::Unavailable,
+            Outcome::Cancelled,
+            "PostgreSQL cancelled the statement; it took longer than its timeout, or a request cancelled it",
+        ),
         "57P01" | "57P02" | "57P03" => (
             Kind::Unavailable,
             Outcome::Unknown,
@@ -63,14 +72,14 @@ pub(crate) fn classify(error: &tokio_postgres::Error) -> (Kind, Outcome, &'stati
         "3D000" | "3F000" => done(Kind::Config, "PostgreSQL has no such database or schema; check the url"),
         "08P01" => done(
             Kind::Config,
-            "a pooler in front of PostgreSQL refused how the connection is to be set; use `prepared_statements(false)`",
+            "a pooler in front of PostgreSQL refused how the connection is to be set; write pooler=yes in the url",
         ),
         _ if code.code().starts_with("08") => {
             (Kind::Unavailable, Outcome::Unknown, "the connection to PostgreSQL broke")
         }
         _ if *code == SqlState::INVALID_SQL_STATEMENT_NAME || *code == SqlState::DUPLICATE_PSTATEMENT => done(
             Kind::Config,
-            "a pooler between us and PostgreSQL mixes prepared statements up; turn them off with `prepared_statements(false)`",
+            "a pooler in front of PostgreSQL mixes prepared statements up; write pooler=yes in the url",
         ),
         _ => done(Kind::Other, "PostgreSQL refused the statement"),
     }
@@ -78,9 +87,8 @@ pub(crate) fn classify(error: &tokio_postgres::Error) -> (Kind, Outcome, &'stati
 
 /// Whether the login was refused because of what the session was to be set to: by a pooler.
 pub(crate) fn refuses_settings(error: &StoreError) -> bool {
-    let cause = error.source().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
-    let code = cause.and_then(tokio_postgres::Error::code);
-    code.is_some_and(|code| [SqlState::PROTOCOL_VIOLATION, SqlState::FEATURE_NOT_SUPPORTED].contains(code))
+    let cause = error.source().and_then(|source| source.downcast_ref::<Unreachable>());
+    cause.is_some_and(Unreachable::refuses_settings)
 }
 
 pub(crate) fn store_error(error: tokio_postgres::Error) -> StoreError {
@@ -111,6 +119,12 @@ pub(crate) fn explain_right(error: StoreError, what: impl FnOnce() -> String) ->
         return StoreError::new(Kind::Config, what()).with_source(error);
     }
     error
+}
+
+/// Whether an error names the row that the statement met. A wait for a locked table has no such context.
+pub(crate) fn names_a_row(error: &StoreError) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
+    cause.and_then(tokio_postgres::Error::as_db_error).is_some_and(|error| error.where_().is_some())
 }
 
 fn is_io(error: &tokio_postgres::Error) -> bool {

@@ -3,18 +3,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use db_mutex_core::{LockId, StoreError, StoreErrorKind as Kind};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::connect::Connector;
+use crate::connect::{Connector, Opened};
+use crate::current::Taken;
 use crate::error::store_error;
 use crate::sql::Sql;
 use crate::waiters::{Marked, Waiters, Work};
 
-/// Learns of releases in other processes, on one connection for all waiters of the store: opened when somebody waits,
-/// closed when nobody has for a while.
+/// Learns of releases in other processes, on one connection for all waiters of the store. It is opened for the first
+/// waiter, and closed when there has been none for a while.
 ///
 /// While it is broken the waiters sleep, and ask when they wake up: that alone is enough for them to get their lock.
 pub(crate) struct Listener {
@@ -28,38 +28,38 @@ struct Shared {
     channels_sql: String,
     mark_sql: String,
     /// How long the server may take for a request.
-    patience: Duration,
+    limit: Duration,
 }
 
 impl Listener {
-    pub(crate) fn new(connector: Connector, sql: &Sql, patience: Duration) -> Self {
+    pub(crate) fn new(connector: Connector, sql: &Sql, limit: Duration) -> Self {
         let (channels_sql, mark_sql, waiters) = (sql.channels.clone(), sql.mark.clone(), Waiters::default());
-        let shared = Shared { connector, waiters, channels_sql, mark_sql, patience };
+        let shared = Shared { connector, waiters, channels_sql, mark_sql, limit };
         Self { shared: Arc::new(shared), task: Mutex::default() }
     }
 
     /// Returns when the lock may be free, at the latest after `at_most`.
     ///
     /// # Cancellation safety
-    /// When the future is dropped the row may stay marked as wanted for a while, for which its release notifies in vain.
+    /// If the future is dropped, the row may stay marked as wanted for a while, for which its release notifies in vain.
     pub(crate) async fn wait(&self, lock_id: &LockId, at_most: Duration) {
-        let (bell, unattended) = self.shared.waiters.join(lock_id.as_str());
-        self.ensure_task(unattended);
-        let Some(mut bell) = bell else { return };
-        // The bell is never taken away while somebody waits.
-        let _ = timeout(at_most, bell.changed()).await;
+        let (notified, unserved) = self.shared.waiters.join(lock_id.as_str());
+        self.ensure_task(unserved);
+        let Some(mut notified) = notified else { return };
+        // The sender lives as long as there are waiters.
+        let _ = timeout(at_most, notified.changed()).await;
     }
 
-    /// Tells of a refusal by the holder with this fence; see [`Waiters::refused`].
+    /// Notes a refusal by the holder with this fence; see [`Waiters::refused`].
     pub(crate) fn refused(&self, lock_id: &LockId, fence: i64) {
         self.shared.waiters.refused(lock_id.as_str(), fence);
     }
 
     /// The task ends by itself, and with the runtime that it was started on.
-    fn ensure_task(&self, unattended: bool) {
+    fn ensure_task(&self, unserved: bool) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if unattended || task.as_ref().is_none_or(AbortHandle::is_finished) {
-            *task = Some(tokio::spawn(Arc::clone(&self.shared).attend()).abort_handle());
+        if unserved || task.as_ref().is_none_or(AbortHandle::is_finished) {
+            *task = Some(tokio::spawn(Arc::clone(&self.shared).serve()).abort_handle());
         }
     }
 }
@@ -75,11 +75,11 @@ impl Drop for Listener {
 impl Shared {
     const FIRST_PAUSE: Duration = Duration::from_millis(100);
     const LAST_PAUSE: Duration = Duration::from_secs(10);
-    /// How long a connection is kept that nobody needs.
+    /// How long an unused connection is kept.
     const IDLE: Duration = Duration::from_secs(10);
 
-    /// Connects, as often as it takes, until nobody has waited for a while.
-    async fn attend(self: Arc<Self>) {
+    /// Connects, as often as it takes, until there has been no waiter for a while.
+    async fn serve(self: Arc<Self>) {
         let mut pause = Self::FIRST_PAUSE;
         loop {
             let mut served = Duration::ZERO;
@@ -108,25 +108,25 @@ impl Shared {
 
 /// The connection.
 struct Line {
-    client: Client,
-    /// Ends when the connection does.
-    pump: JoinHandle<()>,
-    patience: Duration,
+    opened: Opened,
+    taken: Taken,
+    limit: Duration,
 }
 
 impl Line {
     async fn open(shared: &Arc<Shared>) -> Result<Self, StoreError> {
         let heard = Arc::downgrade(shared);
-        let ring = move |channel: &str| {
+        let notify = move |channel: &str| {
             if let Some(shared) = heard.upgrade() {
-                shared.waiters.ring(channel);
+                shared.waiters.notify(channel);
             }
         };
-        let (client, pump) = in_time(shared.patience, shared.connector.listen(ring)).await?;
-        Ok(Self { client, pump, patience: shared.patience })
+        let (opened, taken) =
+            timeout(shared.limit, shared.connector.listen(notify)).await.unwrap_or_else(|_| Err(not_in_time()))?;
+        Ok(Self { opened, taken, limit: shared.limit })
     }
 
-    /// Does what there is to do, until nobody has waited for a while, or the connection breaks.
+    /// Does what there is to do, until there has been no waiter for a while, or the connection breaks.
     async fn serve(mut self, shared: &Shared) -> Result<(), StoreError> {
         let mut needed = Instant::now();
         loop {
@@ -142,19 +142,23 @@ impl Line {
             tokio::select! {
                 () = shared.waiters.changed.notified() => {}
                 () = sleep_until(work.next) => {}
-                _ = &mut self.pump => {
+                _ = &mut self.opened.end => {
                     return Err(StoreError::new(Kind::Unavailable, "the connection for notifications has ended"));
+                }
+                // What happens there wakes no waiter here.
+                () = shared.connector.hosts.moved_from(self.taken) => {
+                    return Err(StoreError::new(Kind::Unavailable, "another server is in use now"));
                 }
             }
         }
     }
 
-    /// Answers whether that made more to do.
+    /// Returns whether that created more work.
     async fn perform(&self, shared: &Shared, work: &Work) -> Result<bool, StoreError> {
         let mut sql: String = work.unlisten.iter().map(|channel| format!("UNLISTEN {channel};")).collect();
         sql.extend(work.listen.iter().map(|(channel, _)| format!("LISTEN {channel};")));
         if !sql.is_empty() {
-            in_time(self.patience, self.client.batch_execute(&sql)).await?;
+            in_time(self.limit, self.opened.client.batch_execute(&sql)).await?;
             work.listen.iter().for_each(|(_, lock_id)| shared.waiters.listening(lock_id));
         }
         // Only now: a release that comes before the mark is seen by it, and one that comes after it is heard.
@@ -169,7 +173,7 @@ impl Line {
         }
         let lasts = i64::try_from(Waiters::LASTS.as_micros()).unwrap_or(i64::MAX);
         let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(lock_ids, Type::TEXT_ARRAY), (&lasts, Type::INT8)];
-        let rows = in_time(self.patience, self.client.query_typed(&shared.mark_sql, &parameters)).await?;
+        let rows = in_time(self.limit, self.opened.client.query_typed(&shared.mark_sql, &parameters)).await?;
         let mut seen = HashMap::with_capacity(rows.len());
         for row in &rows {
             let marked = match row.try_get(2).map_err(store_error)? {
@@ -193,7 +197,7 @@ impl Line {
             return Ok(());
         }
         let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(lock_ids, Type::TEXT_ARRAY)];
-        let rows = in_time(self.patience, self.client.query_typed(&shared.channels_sql, &parameters)).await?;
+        let rows = in_time(self.limit, self.opened.client.query_typed(&shared.channels_sql, &parameters)).await?;
         for row in &rows {
             shared.waiters.name(row.try_get(0).map_err(store_error)?, row.try_get(1).map_err(store_error)?);
         }
@@ -202,11 +206,15 @@ impl Line {
 }
 
 async fn in_time<T>(
-    patience: Duration,
+    limit: Duration,
     request: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, StoreError> {
-    match timeout(patience, request).await {
+    match timeout(limit, request).await {
         Ok(answer) => answer.map_err(store_error),
-        Err(_) => Err(StoreError::new(Kind::Unavailable, "PostgreSQL did not answer in time; check the network to it")),
+        Err(_) => Err(not_in_time()),
     }
+}
+
+fn not_in_time() -> StoreError {
+    StoreError::new(Kind::Unavailable, "PostgreSQL did not answer in time; check the network to it")
 }

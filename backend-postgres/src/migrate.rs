@@ -1,25 +1,27 @@
 use db_mutex_core::{StoreError, StoreErrorKind as Kind, TableName};
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, IsolationLevel, Row};
 
 use crate::error::{explain_right, store_error};
-use crate::sql::quoted;
+use crate::sql::{ON_THE_PRIMARY, quoted};
 
 /// Numbered, append-only: a released file is never changed.
 const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/0001_locks.sql"))];
 const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
-/// What the latest version of the table looks like: name, type, NOT NULL.
-const COLUMNS: &[(&str, &str, bool)] = &[
-    ("lock_id", "text", true),
-    ("owner", "bytea", false),
-    ("released_by", "bytea", false),
-    ("fence", "bigint", true),
-    ("holder", "text", true),
-    ("acquired_at", "bigint", true),
-    ("released_at", "bigint", false),
-    ("expires_at", "bigint", true),
-    ("ttl", "bigint", true),
-    ("wanted_until", "bigint", false),
+/// What the latest version of the table looks like: name, type, NOT NULL. A type by its number, because another schema may have
+/// types of the same names.
+const COLUMNS: &[(&str, Type, bool)] = &[
+    ("lock_id", Type::TEXT, true),
+    ("owner", Type::BYTEA, false),
+    ("released_by", Type::BYTEA, false),
+    ("fence", Type::INT8, true),
+    ("holder", Type::TEXT, true),
+    ("acquired_at", Type::INT8, true),
+    ("released_at", Type::INT8, false),
+    ("expires_at", Type::INT8, true),
+    ("ttl", Type::INT8, true),
+    ("wanted_until", Type::INT8, false),
 ];
 
 /// Which table, and what its statements call it.
@@ -50,12 +52,13 @@ impl Table {
         format!("CREATE TABLE IF NOT EXISTS {} (version bigint NOT NULL PRIMARY KEY);\n", self.versions)
     }
 
+    /// It may be there: from a table that was dropped alone.
     fn record_sql(&self, version: i64) -> String {
-        format!("INSERT INTO {} (version) VALUES ({version})", self.versions)
+        format!("INSERT INTO {} (version) VALUES ({version}) ON CONFLICT DO NOTHING", self.versions)
     }
 
-    /// Creates or updates the table. Any number of processes may do so at once, of different versions too: an advisory
-    /// lock lets one after the other look and act.
+    /// Creates or updates the table. Any number of processes may do so at once, even of different versions: an advisory
+    /// lock serialises them.
     pub(crate) async fn migrate(&self, client: &mut Client) -> Result<(), StoreError> {
         self.migrate_in_turn(client).await.map_err(|error| {
             explain_right(error, || {
@@ -69,17 +72,20 @@ impl Table {
     }
 
     async fn migrate_in_turn(&self, client: &mut Client) -> Result<(), StoreError> {
-        // Whatever the role's default is: after the wait for the others, their work has to be seen.
+        // Not the role's default: after the wait for the others, their work has to be seen.
         let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start();
         let transaction = transaction.await.map_err(store_error)?;
-        // Any number would do that nobody else has a reason to lock.
-        transaction.batch_execute("SELECT pg_advisory_xact_lock(6409102938471)").await.map_err(store_error)?;
+        // Any number would do that no other program has a reason to lock.
+        transaction
+            .batch_execute("SELECT pg_catalog.pg_advisory_xact_lock(6409102938471)")
+            .await
+            .map_err(store_error)?;
         match self.version(&transaction).await? {
             // Nothing that would need a right.
             Some(LATEST) => return Ok(()),
             Some(version) if version > LATEST => return Err(self.is_newer(version)),
             None if self.exists(&transaction, &self.name).await? => {
-                // Somebody made the table by hand. If it is ours, its version is the one that its columns show.
+                // The table was made by hand. If it is ours, its version is the one that its columns show.
                 self.check_shape(&transaction).await?;
                 let sql = format!("{}{}", self.versions_sql(), self.record_sql(LATEST));
                 transaction.batch_execute(&sql).await.map_err(store_error)?;
@@ -96,29 +102,9 @@ impl Table {
         transaction.commit().await.map_err(store_error)
     }
 
-    /// Refuses what locks cannot be kept in: a server that accepts no writes, a table that a crash empties, one that is
-    /// not ours. Answers whether the table is there and up to date.
-    pub(crate) async fn check(&self, client: &impl Queries, read_only: bool) -> Result<bool, StoreError> {
-        let server =
-            "SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), current_setting('server_encoding')";
-        let server = client.one(server, &[]).await?;
-        let flaw = |kind, what: String| Err(StoreError::new(kind, what));
-        if server.get::<_, bool>(0) {
-            return flaw(
-                Kind::ReadOnly,
-                "this PostgreSQL is a replica and accepts no writes; connect to the primary".into(),
-            );
-        }
-        if !read_only && server.get::<_, &str>(1) == "on" {
-            let what = "this PostgreSQL session accepts no writes (default_transaction_read_only is on); turn it off for the role";
-            return flaw(Kind::ReadOnly, what.into());
-        }
-        if server.get::<_, &str>(2) != "UTF8" {
-            return flaw(
-                Kind::Config,
-                "the database's encoding is not UTF8, so it cannot keep every lock id; use another".into(),
-            );
-        }
+    /// Refuses a table that cannot keep locks: one that a crash empties, or that was not made by db-mutex. Returns whether
+    /// the table exists and is up to date.
+    pub(crate) async fn check(&self, client: &impl Queries) -> Result<bool, StoreError> {
         match self.version(client).await? {
             Some(version) if version > LATEST => Err(self.is_newer(version)),
             Some(LATEST) => self.check_shape(client).await.map(|()| true),
@@ -133,7 +119,8 @@ impl Table {
 
     /// Refuses a table that a crash empties, and one that is not ours.
     async fn check_shape(&self, client: &impl Queries) -> Result<(), StoreError> {
-        let kind = "SELECT relpersistence::text, relkind::text FROM pg_class WHERE oid = to_regclass($1)";
+        let kind = "SELECT relpersistence::pg_catalog.text, relkind::pg_catalog.text FROM pg_catalog.pg_class
+                    WHERE oid = pg_catalog.to_regclass($1)";
         let kind = client.one(kind, &[&self.name]).await?;
         let flaw = match (kind.get(0), kind.get(1)) {
             ("p", "r") => return self.check_columns(client).await,
@@ -160,27 +147,24 @@ impl Table {
         if !self.exists(client, &self.versions).await? || !self.exists(client, &self.name).await? {
             return Ok(None);
         }
-        let version = client.one(&format!("SELECT max(version) FROM {}", self.versions), &[]).await?;
+        let version = client.one(&format!("SELECT pg_catalog.max(version) FROM {}", self.versions), &[]).await?;
         Ok(version.get(0))
     }
 
     async fn exists(&self, client: &impl Queries, name: &str) -> Result<bool, StoreError> {
         // A session remembers that a name meant nothing. To lock a relation, here `pg_class`, makes it hear of what
         // others created meanwhile; a bare to_regclass would not, within a transaction.
-        let sql = "SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass($1))";
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass($1))";
         Ok(client.one(sql, &[name]).await?.get(0))
     }
 
     async fn check_columns(&self, client: &impl Queries) -> Result<(), StoreError> {
-        let columns = "SELECT attname::text, format_type(atttypid, NULL), attnotnull FROM pg_attribute
-                       WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+        let columns = "SELECT attname::pg_catalog.text, atttypid, attnotnull FROM pg_catalog.pg_attribute
+                       WHERE attrelid = pg_catalog.to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
         let rows = client.all(columns, &[&self.name]).await?;
-        let found: Vec<(String, String, bool)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
-        if found
-            .iter()
-            .map(|(name, kind, not_null)| (name.as_str(), kind.as_str(), *not_null))
-            .eq(COLUMNS.iter().copied())
-        {
+        let found: Vec<(String, u32, bool)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+        let found_columns = found.iter().map(|(name, kind, not_null)| (name.as_str(), *kind, *not_null));
+        if found_columns.eq(COLUMNS.iter().map(|(name, kind, not_null)| (*name, kind.oid(), *not_null))) {
             return self.check_key(client).await;
         }
         let names: Vec<_> = found.iter().map(|(name, ..)| name.as_str()).collect();
@@ -195,10 +179,10 @@ impl Table {
     /// Without the key an id could have two rows, and with another collation two ids could be one.
     async fn check_key(&self, client: &impl Queries) -> Result<(), StoreError> {
         let key = "SELECT EXISTS (
-                       SELECT FROM pg_index
-                       JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
-                       JOIN pg_collation AS of_index ON of_index.oid = indcollation[0]
-                       WHERE indrelid = to_regclass($1) AND indisprimary AND indisvalid AND indimmediate
+                       SELECT FROM pg_catalog.pg_index
+                       JOIN pg_catalog.pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+                       JOIN pg_catalog.pg_collation AS of_index ON of_index.oid = indcollation[0]
+                       WHERE indrelid = pg_catalog.to_regclass($1) AND indisprimary AND indisvalid AND indimmediate
                        AND indnkeyatts = 1 AND attname = 'lock_id' AND attcollation = of_index.oid AND collname = 'C')";
         if client.one(key, &[&self.name]).await?.get(0) {
             return Ok(());
@@ -208,14 +192,15 @@ impl Table {
     }
 }
 
-/// Queries with text parameters, in one round trip and without a prepared statement: any pooler understands them.
+/// Queries with text parameters, in one round trip and without a prepared statement: any pooler understands them, and none
+/// sends them to a replica.
 pub(crate) trait Queries {
     /// All rows.
     async fn all(&self, sql: &str, parameters: &[&str]) -> Result<Vec<Row>, StoreError>;
 
     /// The one row.
     async fn one(&self, sql: &str, parameters: &[&str]) -> Result<Row, StoreError> {
-        let missing = || StoreError::new(Kind::Other, "PostgreSQL answered no row to a question about itself");
+        let missing = || StoreError::new(Kind::Other, "a PostgreSQL catalog query returned no row");
         self.all(sql, parameters).await?.into_iter().next().ok_or_else(missing)
     }
 }
@@ -228,6 +213,6 @@ impl<C: tokio_postgres::GenericClient> Queries for C {
                 (parameter as &(dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type::TEXT)
             })
             .collect();
-        self.query_typed(sql, &typed).await.map_err(store_error)
+        self.query_typed(&format!("{ON_THE_PRIMARY}{sql}"), &typed).await.map_err(store_error)
     }
 }

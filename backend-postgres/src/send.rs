@@ -2,20 +2,23 @@ use std::time::{Duration, Instant};
 
 use db_mutex_core::{StoreError, StoreErrorKind as Kind};
 use db_mutex_sql_support::Sending;
-use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
+use deadpool::managed::PoolError;
+use deadpool_postgres::{HookError, PoolError as LentError};
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::connect::{self, Connector};
-use crate::error::{Outcome, classify, is_certificate, refuses_settings, store_error};
+use crate::error::{Outcome, classify, refuses_settings, store_error};
+use crate::pool::{NoConnection, Pool, Pooled};
 use crate::session::IS_AS_ASKED;
+use crate::unreachable::{Cause, Unreachable};
 
-/// How long a statement that was cancelled, and the request to do so, are waited for.
+/// How long to wait for a cancelled statement, and for the cancel request.
 const CANCELLING: Duration = Duration::from_secs(1);
 
-/// Sends statements, each a transaction by itself, and answers for what becomes of them.
+/// Sends statements, each a transaction by itself, and determines their outcome.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub(crate) pool: Pool,
@@ -121,13 +124,15 @@ impl Client {
     }
 
     /// A connection for something else than a statement, after a few attempts.
-    pub(crate) async fn connection(&self) -> Result<Object, StoreError> {
+    pub(crate) async fn connection(&self) -> Result<Pooled, StoreError> {
         in_a_runtime()?;
-        let mut attempt = 0;
+        let (begun, mut attempt) = (Instant::now(), 0);
         loop {
             attempt += 1;
-            match self.pooled(Instant::now()).await {
-                Err((_, Outcome::NotDone)) if attempt < Self::ATTEMPTS => {
+            match self.pooled(begun).await {
+                Err((_, Outcome::NotDone))
+                    if attempt < Self::ATTEMPTS && begun.elapsed() < self.sending.timeout() / 2 =>
+                {
                     tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 10)).await;
                 }
                 outcome => return outcome.map_err(|(error, _)| error),
@@ -148,75 +153,124 @@ impl Client {
     }
 
     /// Repeats what failed for a passing reason, with a bound in number and time.
+    ///
+    /// Conflicts have a bound in time alone. Where the role's default is SERIALIZABLE, a statement that reads much can be in conflict
+    /// with each of the others, many times in a row.
     async fn run_here(&self, sql: &str, values: &[Value], repeats: Repeats) -> Result<Answer, StoreError> {
         let begun = Instant::now();
-        let mut repeated = false;
-        for attempt in 1.. {
+        let (mut repeated, mut failures, mut conflicts) = (false, 0, 0);
+        loop {
             let (error, outcome) = match self.attempt(sql, values, begun).await {
                 Ok(rows) => return Ok(Answer { rows, repeated }),
                 Err(failure) => failure,
             };
-            repeated |= matches!(outcome, Outcome::Unknown | Outcome::Unanswered);
+            match outcome {
+                Outcome::Conflict => conflicts += 1,
+                _ => failures += 1,
+            }
+            repeated |= matches!(outcome, Outcome::Unknown | Outcome::Unanswered | Outcome::Unconfirmed);
             let is_final = match outcome {
                 Outcome::Final => true,
                 Outcome::Conflict => !repeats.conflicts,
                 Outcome::Unanswered => !repeats.unanswered,
                 // Once, on a new connection.
-                Outcome::WrongServer => attempt > 1,
-                Outcome::NotDone | Outcome::Unknown => false,
+                Outcome::WrongServer => failures > 1,
+                // A repeat by the same owner is confirmed together with what it repeats.
+                Outcome::NotDone | Outcome::Cancelled | Outcome::Unknown | Outcome::Unconfirmed => false,
             };
-            if is_final || attempt == Self::ATTEMPTS || begun.elapsed() >= self.sending.timeout() {
+            let steps = (failures + conflicts).min(Self::ATTEMPTS);
+            // Other transactions in conflict with this one repeat too, and should not do so in step.
+            let jitter = u64::from(begun.elapsed().subsec_nanos() % 10);
+            let pause = Duration::from_millis(u64::from(steps * steps) * 10 + jitter);
+            if is_final || failures == Self::ATTEMPTS || begun.elapsed() + pause >= self.sending.timeout() {
+                let error = if outcome == Outcome::WrongServer { no_more_writes(error) } else { error };
                 // That nothing has happened is true of this attempt, but not of one before it.
                 return Err(if repeated { unknown_outcome(error) } else { error });
             }
-            tracing::debug!(%error, attempt, "repeating a request");
-            // Other transactions in conflict with this one repeat too, and should not do so in step.
-            let jitter = u64::from(begun.elapsed().subsec_nanos() % 10);
-            tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 10 + jitter)).await;
+            tracing::debug!(%error, failures, conflicts, "repeating a request");
+            tokio::time::sleep(pause).await;
         }
-        unreachable!("the loop ends by itself")
     }
 
     /// A connection of the pool, opened after the last failure. An application's pool may let its callers wait without a
     /// limit; ours do not.
-    async fn pooled(&self, begun: Instant) -> Result<Object, (StoreError, Outcome)> {
+    async fn pooled(&self, begun: Instant) -> Result<Pooled, (StoreError, Outcome)> {
         let waiting = async {
             loop {
                 let connection = self.pool.get().await?;
-                // Those of an application are its own to close.
-                if self.connector.is_none() || !self.sending.is_suspect(Object::metrics(&connection).created) {
+                if !self.is_left(&connection) {
                     return Ok(connection);
                 }
-                drop(Object::take(connection));
+                connection.close();
             }
         };
-        let waited = tokio::time::timeout(self.sending.patience(true, begun), waiting).await;
-        waited.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))).map_err(pool_error)
+        match tokio::time::timeout(self.sending.answer_limit(true, begun), waiting).await {
+            Ok(waited) => waited.map_err(|error| self.no_connection(error, begun)),
+            Err(_) => Err(self.no_connection_in_time(begun)),
+        }
+    }
+
+    /// Whether a connection is not used any more. Those of an application are its own to close.
+    fn is_left(&self, connection: &Pooled) -> bool {
+        let (Some(connector), Some(taken)) = (&self.connector, connection.taken()) else { return false };
+        self.sending.is_suspect(connection.opened()) || connector.hosts.is_elsewhere(taken)
+    }
+
+    /// There was no connection: nothing was sent.
+    fn no_connection(&self, error: NoConnection, begun: Instant) -> (StoreError, Outcome) {
+        match error {
+            NoConnection::Own(PoolError::Backend(error)) => error.into_error(),
+            NoConnection::Own(PoolError::Timeout(_)) | NoConnection::Lent(LentError::Timeout(_)) => {
+                self.no_connection_in_time(begun)
+            }
+            NoConnection::Lent(LentError::Backend(error) | LentError::PostCreateHook(HookError::Backend(error))) => {
+                let mut unreachable = Unreachable::new(false);
+                unreachable.add("the server of the application's pool".into(), Cause::Driver(error));
+                unreachable.into_error()
+            }
+            NoConnection::Own(error) => no_connection_because(error),
+            NoConnection::Lent(error) => no_connection_because(error),
+        }
+    }
+
+    fn no_connection_in_time(&self, begun: Instant) -> (StoreError, Outcome) {
+        let trouble = self.connector.as_ref().and_then(|connector| connector.hosts.in_trouble(begun.elapsed()));
+        let what = match trouble {
+            Some(trouble) => format!("timed out waiting for a connection to PostgreSQL: {trouble}"),
+            None => "timed out waiting for a connection to PostgreSQL; check that it runs, or use a larger pool".into(),
+        };
+        (StoreError::new(Kind::Unavailable, what).undone(), Outcome::Final)
     }
 
     async fn attempt(&self, sql: &str, values: &[Value], begun: Instant) -> Result<Vec<Row>, (StoreError, Outcome)> {
         let mut connection = self.pooled(begun).await?;
-        let is_new = Object::metrics(&connection).recycle_count == 0;
+        let (is_new, unconfirmed, taken) = (connection.is_new(), connection.unconfirmed(), connection.taken());
         // The server's own timeout says more, so it has a moment to come first.
-        let patience = self.sending.patience(is_new, begun) + if is_new { CANCELLING } else { Duration::ZERO };
+        let answer_limit = self.sending.answer_limit(is_new, begun) + if is_new { CANCELLING } else { Duration::ZERO };
         let (cancel, sent) = (connection.cancel_token(), Instant::now());
         let mut sending = Box::pin(self.send(&mut connection, sql, values));
-        let answer = tokio::time::timeout(patience, &mut sending).await;
+        let answer = tokio::time::timeout(answer_limit, &mut sending).await;
         if let Ok(answer) = answer {
             drop(sending);
             if answer.is_ok() && sent.elapsed() >= self.sending.timeout() {
                 return Err((not_in_time(), Outcome::Final));
             }
+            if answer.is_ok() && connection.unconfirmed() != unconfirmed {
+                return Err((not_confirmed(), Outcome::Unconfirmed));
+            }
             return answer.map_err(|error| self.failure(error, connection, sent));
+        }
+        if let (Some(connector), Some(taken)) = (&self.connector, taken) {
+            connector.hosts.leave(taken);
         }
         let cancelled = async { tokio::join!(connect::cancel(cancel, self.connector.as_ref()), sending).1 };
         let answer = tokio::time::timeout(CANCELLING, cancelled).await;
-        // It may still be at work on the statement: it must not serve another request.
-        drop(Object::take(connection));
+        // It may still be executing the statement, so it must not serve another request.
+        connection.close();
         self.sending.failed(sent);
         match answer {
             Ok(Err(error)) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
-                Err((store_error(error), Outcome::NotDone))
+                Err((store_error(error), Outcome::Cancelled))
             }
             // A statement that is cancelled while it waits for a synchronous replica answers success, with a warning that
             // nothing was replicated.
@@ -225,10 +279,16 @@ impl Client {
     }
 
     /// What a failure means. A connection that is of no use any more is closed.
-    fn failure(&self, error: tokio_postgres::Error, connection: Object, sent: Instant) -> (StoreError, Outcome) {
+    fn failure(&self, error: tokio_postgres::Error, connection: Pooled, sent: Instant) -> (StoreError, Outcome) {
         let outcome = classify(&error).1;
         if matches!(outcome, Outcome::Unknown | Outcome::WrongServer) {
-            drop(Object::take(connection));
+            if let (Some(connector), Some(taken)) = (&self.connector, connection.taken()) {
+                match outcome {
+                    Outcome::WrongServer => connector.hosts.leave(taken),
+                    _ => connector.hosts.broke(taken),
+                }
+            }
+            connection.close();
             self.sending.failed(sent);
         }
         (store_error(error), outcome)
@@ -236,7 +296,7 @@ impl Client {
 
     async fn send(
         &self,
-        connection: &mut Object,
+        connection: &mut Pooled,
         sql: &str,
         values: &[Value],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
@@ -255,6 +315,21 @@ fn not_in_time() -> StoreError {
     StoreError::new(Kind::Unavailable, what)
 }
 
+/// The server has committed it, and reports success.
+fn not_confirmed() -> StoreError {
+    let what = "the wait for PostgreSQL's synchronous standby was cancelled before it had confirmed the commit; \
+                check that the standby runs, and who cancels";
+    StoreError::new(Kind::Unavailable, what)
+}
+
+/// The server accepted writes when the store was opened. Unlike one that never did, it is worth waiting for: a failover may
+/// be under way, and the name not yet lead to the new primary.
+fn no_more_writes(error: StoreError) -> StoreError {
+    let what = "PostgreSQL accepts no writes any more: it is a standby now, or sessions are read-only by default; \
+                if no failover is under way, connect to the primary";
+    StoreError::new(Kind::Unavailable, what).with_source(error).undone()
+}
+
 /// The driver panics where there is no tokio runtime.
 fn in_a_runtime() -> Result<(), StoreError> {
     let what = "the store was called outside of a tokio runtime; call it inside of one";
@@ -270,42 +345,7 @@ pub(crate) fn unknown_outcome(error: StoreError) -> StoreError {
     StoreError::new(Kind::Unavailable, what).with_source(error)
 }
 
-/// A connection that could not be had: nothing was sent.
-fn pool_error(error: PoolError) -> (StoreError, Outcome) {
-    let (error, outcome) = match error {
-        PoolError::Backend(error) => connecting(error),
-        PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => connecting(error),
-        PoolError::Timeout(_) => {
-            let what = "no connection to PostgreSQL could be had in time; check that it runs, or use a larger pool";
-            (StoreError::new(Kind::Unavailable, what), Outcome::Final)
-        }
-        error => (
-            StoreError::new(Kind::Unavailable, "no connection to PostgreSQL could be had").with_source(error),
-            Outcome::Final,
-        ),
-    };
-    (error.undone(), outcome)
-}
-
-fn connecting(error: tokio_postgres::Error) -> (StoreError, Outcome) {
-    let (kind, outcome, what) = match classify(&error) {
-        _ if is_certificate(&error) => (
-            Kind::Config,
-            Outcome::Final,
-            "the TLS connection to PostgreSQL failed; check its certificate, the host's name in it, and sslrootcert",
-        ),
-        answer if error.code().is_some() => answer,
-        // The connection did not come about, or was closed.
-        (_, outcome @ Outcome::Unknown, _) => {
-            (Kind::Unavailable, outcome, "PostgreSQL could not be reached; check host, port, and that it runs")
-        }
-        // The driver gave up: it may not go on without TLS, a password, or a way to log in that it knows.
-        _ => (
-            Kind::Config,
-            Outcome::Final,
-            "PostgreSQL and the url do not agree on how to log in; check whether it has TLS (sslmode) and the password",
-        ),
-    };
-    let outcome = if outcome == Outcome::Final { Outcome::Final } else { Outcome::NotDone };
-    (StoreError::new(kind, what).with_source(error), outcome)
+fn no_connection_because(error: impl std::error::Error + Send + Sync + 'static) -> (StoreError, Outcome) {
+    let error = StoreError::new(Kind::Unavailable, "could not get a connection to PostgreSQL").with_source(error);
+    (error.undone(), Outcome::Final)
 }

@@ -106,7 +106,7 @@ impl LockStore for PostgresStore {
     fn limits(&self) -> Limits {
         // From 512 ids on a longer statement is not faster, but ten thousand leases are still renewed with one.
         let client = &self.shared.client;
-        Limits::new().concurrency(client.pool.status().max_size).batch(10_000).call(client.sending.timeout())
+        Limits::new().concurrency(client.pool.max_size()).batch(10_000).call(client.sending.timeout())
     }
 
     fn for_background(&self) -> Option<Arc<dyn LockStore>> {
@@ -212,7 +212,11 @@ enum Verdict {
 }
 
 fn read_verdict(found: Found) -> Result<Verdict, StoreError> {
-    let row = found.row.ok_or_else(busy)?;
+    let row = found.row.ok_or_else(|| match found.repeated {
+        // The row may be locked by the first attempt, of whose connection the server is not done.
+        true => unknown_outcome(busy()),
+        false => busy(),
+    })?;
     let held = read_row(&row, 1)?;
     Ok(match read(&row, 0)? {
         "granted" => Verdict::Granted(held.lease()),
@@ -222,8 +226,8 @@ fn read_verdict(found: Found) -> Result<Verdict, StoreError> {
     })
 }
 
-/// A delete that was sent twice, because the reply to the first was lost, was done by the first if it is done now. If the
-/// lease is over, only the row's history could tell whether the first has released it in time, and it has none.
+/// If a delete was sent twice because the first reply was lost, and the lock is released now, the first one did it. If the
+/// lease is over, only a history of the row could show whether the first one was in time, and there is none.
 fn read_deleted(found: Found) -> Result<Deleted, StoreError> {
     let verdict = found.row.as_ref().map(|row| read::<&str>(row, 0)).transpose()?;
     match (verdict, found.repeated) {

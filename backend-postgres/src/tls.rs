@@ -40,7 +40,7 @@ fn verifier(file: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Arc<W
         .map_err(|error| StoreError::new(Kind::Config, "the certificate authorities cannot be used").with_source(error))
 }
 
-/// `verify-ca`: a known authority, whatever the host is called.
+/// `verify-ca`: a known authority, with any name of the host.
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 

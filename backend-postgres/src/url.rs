@@ -1,22 +1,31 @@
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use db_mutex_core::Invalid;
+use db_mutex_sql_support::engine::{ALLOW_UNSUPPORTED_ENGINE, allows_unsupported_engine};
 use db_mutex_sql_support::{Parameter, ServerAddress, ServerUrl, invalid};
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::SslMode;
 
-const EXAMPLE: &str = "postgres://user:password@host/database";
+use crate::places::{Place, Target, places};
+
+pub(crate) const EXAMPLE: &str = "postgres://user:password@host/database";
 
 /// A connection URL: what the driver understands, and the TLS modes that it does not.
 #[cfg_attr(not(feature = "_rustls"), allow(dead_code, reason = "a part of it is only for TLS"))]
 pub(crate) struct Url {
+    /// All but the hosts.
     pub(crate) config: Config,
+    /// In the order in which they are tried.
+    pub(crate) places: Vec<Place>,
+    /// Which of them is taken, if the URL says so.
+    pub(crate) target: Option<Target>,
     pub(crate) tls: TlsMode,
     pub(crate) root_certificates: Option<PathBuf>,
-    /// The driver does not tell its default from a value in the URL.
+    pub(crate) pooler: Pooler,
+    /// The driver does not distinguish its default from a value in the URL.
     pub(crate) keepalives_idle_is_given: bool,
+    pub(crate) allow_unsupported_engine: bool,
 }
 
 /// How the connection is protected, in the words of
@@ -35,6 +44,20 @@ pub(crate) enum TlsMode {
     VerifyFull,
 }
 
+/// The parameters that are not passed to the driver.
+const OWN_PARAMETERS: [&str; 8] =
+    ["sslmode", "sslrootcert", "host", "hostaddr", "port", "target_session_attrs", "pooler", ALLOW_UNSUPPORTED_ENGINE];
+
+/// Whether there is a pooler in front of the server that gives a connection to others between transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pooler {
+    /// To be found out.
+    Auto,
+    Yes,
+    /// It is an error if there is one.
+    No,
+}
+
 const SECONDS: &str = "write a number of seconds";
 
 /// The parameters that the driver reads, and what to write instead of an invalid value.
@@ -42,9 +65,6 @@ const DRIVER_PARAMETERS: &[(&str, &str)] = &[
     ("user", "write a name"),
     ("password", "write a password"),
     ("dbname", "write a name"),
-    ("host", "write host names, separated by commas"),
-    ("hostaddr", "write IP addresses, separated by commas"),
-    ("port", "write numbers from 1 to 65535, separated by commas"),
     ("application_name", "write a name"),
     ("options", "write command-line options for the server"),
     ("connect_timeout", SECONDS),
@@ -53,7 +73,6 @@ const DRIVER_PARAMETERS: &[(&str, &str)] = &[
     ("keepalives_idle", SECONDS),
     ("keepalives_interval", SECONDS),
     ("keepalives_retries", "write a number"),
-    ("target_session_attrs", "write any or read-write"),
     ("channel_binding", "write disable, prefer or require"),
     ("sslnegotiation", "write postgres or direct"),
     ("load_balance_hosts", "write disable or random"),
@@ -63,11 +82,12 @@ impl Url {
     /// Parses a URL. No error contains a password.
     pub(crate) fn parse(text: &str) -> Result<Self, Invalid> {
         let url = ServerUrl::parse(text, &["postgres", "postgresql"], EXAMPLE)?;
-        let (mut mode, mut root_certificates, mut of_the_system) = (None, None, false);
-        let mut driver_parameters = Vec::new();
+        let (mut mode, mut root_certificates, mut of_the_system, mut target) = (None, None, false, None);
+        let (mut driver_parameters, mut allow_unsupported_engine, mut pooler) = (Vec::new(), false, Pooler::Auto);
         for parameter in &url.parameters {
             match parameter.name.as_str() {
                 "sslmode" => mode = Some(TlsMode::of(parameter)?),
+                "pooler" => pooler = Pooler::of(parameter)?,
                 "sslrootcert" if parameter.value == "system" => of_the_system = true,
                 "sslrootcert" if parameter.value.is_empty() => {
                     return Err(parameter.invalid("write the path of a PEM file, or system"));
@@ -76,22 +96,29 @@ impl Url {
                 "sslcert" | "sslkey" | "sslcrl" | "sslpassword" => {
                     return Err(parameter.conflict("is not supported; connect a pool of your own with it"));
                 }
+                ALLOW_UNSUPPORTED_ENGINE => allow_unsupported_engine = allows_unsupported_engine(parameter)?,
+                "target_session_attrs" => target = Some(Target::of(parameter)?),
+                "host" | "hostaddr" | "port" => {}
                 _ => driver_parameters.push(conninfo(parameter)?),
             }
         }
+        let places = places(&url)?;
         // Each was accepted alone.
         let mut config =
             Config::from_str(&driver_parameters.join(" ")).map_err(|_| invalid("its parameters conflict"))?;
-        add_login_and_place(&mut config, &url);
-        check_place(&config)?;
+        add_login(&mut config, &url);
+        // The driver's default is the name of the user: two users would have different locks.
+        if config.get_dbname().is_none_or(str::is_empty) {
+            return Err(invalid(format!("it names no database; write for example {EXAMPLE}")));
+        }
         let names_an_authority = root_certificates.is_some() || of_the_system;
         let tls = match mode {
-            // Who names an authority wants it to be asked. As libpq does it; except that libpq refuses `system` here,
-            // where anybody can have a certificate, and takes an authority alone for `prefer`, which asks nobody.
+            // A named authority is meant to be asked. As libpq does it; except that libpq refuses `system` here, whose
+            // authorities certify anyone, and takes an authority alone for `prefer`, which verifies nothing.
             Some(TlsMode::Require) if of_the_system => TlsMode::VerifyFull,
             Some(TlsMode::Require) if names_an_authority => TlsMode::VerifyCa,
             Some(mode) => mode,
-            None if stays_on_this_machine(&config) && !names_an_authority => TlsMode::Prefer,
+            None if places.iter().all(Place::stays_on_this_machine) && !names_an_authority => TlsMode::Prefer,
             None => TlsMode::VerifyFull,
         };
         if cfg!(not(feature = "_rustls")) && !matches!(tls, TlsMode::Disable | TlsMode::Prefer) {
@@ -104,25 +131,22 @@ impl Url {
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
         });
         let keepalives_idle_is_given = url.parameters.iter().any(|parameter| parameter.name == "keepalives_idle");
-        Ok(Self { config, tls, root_certificates, keepalives_idle_is_given })
+        Ok(Self {
+            config,
+            places,
+            target,
+            tls,
+            root_certificates,
+            pooler,
+            keepalives_idle_is_given,
+            allow_unsupported_engine,
+        })
     }
 
     /// Where the URL leads.
     pub(crate) fn address(&self) -> ServerAddress {
         let config = &self.config;
-        let named = config.get_hosts().iter().map(|host| match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(folder) => folder.display().to_string(),
-        });
-        let mut names: Vec<_> = named.collect();
-        if names.is_empty() {
-            names = config.get_hostaddrs().iter().map(IpAddr::to_string).collect();
-        }
-        let port = |number: usize| {
-            let ports = config.get_ports();
-            ports.get(number).or(ports.first()).copied().unwrap_or(5432)
-        };
-        let hosts = names.into_iter().enumerate().map(|(number, name)| (name, port(number))).collect();
+        let hosts = self.places.iter().map(|place| (place.name(), place.port)).collect();
         let mut address = ServerAddress::new("postgres", hosts, config.get_dbname().unwrap_or_default());
         address.user = config.get_user().map(str::to_owned);
         // As with libpq, an empty one is none.
@@ -144,32 +168,33 @@ impl TlsMode {
     }
 }
 
+impl Pooler {
+    fn of(parameter: &Parameter) -> Result<Self, Invalid> {
+        match parameter.value.as_str() {
+            "auto" => Ok(Self::Auto),
+            "yes" => Ok(Self::Yes),
+            "no" => Ok(Self::No),
+            _ => Err(parameter.invalid("write auto, yes or no")),
+        }
+    }
+}
+
 /// Checks a parameter and returns it in the form `name='value'`, which the driver reads too.
 fn conninfo(parameter: &Parameter) -> Result<String, Invalid> {
     let known = DRIVER_PARAMETERS.iter().find(|(name, _)| *name == parameter.name);
     let Some((name, advice)) = known else {
         let of_the_driver = DRIVER_PARAMETERS.iter().map(|(name, _)| *name);
-        return Err(parameter.unknown(["sslmode", "sslrootcert"].into_iter().chain(of_the_driver)));
+        return Err(parameter.unknown(OWN_PARAMETERS.into_iter().chain(of_the_driver)));
     };
-    let value = match *name {
-        "host" => parameter.value.split(',').map(without_brackets).collect::<Vec<_>>().join(","),
-        "port" if parameter.value.split(',').any(|port| port == "0") => return Err(parameter.invalid(advice)),
-        _ => parameter.value.clone(),
-    };
-    let pair = format!("{name}='{}'", value.replace('\\', r"\\").replace('\'', r"\'"));
+    let pair = format!("{name}='{}'", parameter.value.replace('\\', r"\\").replace('\'', r"\'"));
     match Config::from_str(&pair) {
         Ok(_) => Ok(pair),
         Err(_) => Err(parameter.invalid(advice)),
     }
 }
 
-fn without_brackets(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
-/// Adds what stands before the parameters. As with libpq, a parameter of the same meaning takes precedence, except that
-/// hosts are tried one after the other.
-fn add_login_and_place(config: &mut Config, url: &ServerUrl) {
+/// Adds what stands before the parameters. As in libpq, a parameter of the same meaning takes precedence.
+fn add_login(config: &mut Config, url: &ServerUrl) {
     if let (None, Some(user)) = (config.get_user(), &url.user) {
         config.user(user);
     }
@@ -179,43 +204,6 @@ fn add_login_and_place(config: &mut Config, url: &ServerUrl) {
     if let (None, Some(database)) = (config.get_dbname(), &url.database) {
         config.dbname(database);
     }
-    let ports_are_given = !config.get_ports().is_empty();
-    for host in &url.hosts {
-        config.host(&host.name);
-        if host.port.is_some() || !ports_are_given {
-            config.port(host.port.unwrap_or(5432));
-        }
-    }
-}
-
-fn check_place(config: &Config) -> Result<(), Invalid> {
-    let (hosts, addresses, ports) = (config.get_hosts().len(), config.get_hostaddrs().len(), config.get_ports().len());
-    if hosts == 0 && addresses == 0 {
-        return Err(invalid(format!("it names no host; write for example {EXAMPLE}")));
-    }
-    if hosts > 0 && addresses > 0 && hosts != addresses {
-        return Err(invalid(format!("it has {hosts} hosts and {addresses} hostaddr; write as many of both")));
-    }
-    if ports > 1 && ports != hosts.max(addresses) {
-        let hosts = hosts.max(addresses);
-        return Err(invalid(format!("it has {ports} ports for {hosts} hosts; write one port, or one for each host")));
-    }
-    // The driver's default is the name of the user: two users would have different locks.
-    if config.get_dbname().is_none_or(str::is_empty) {
-        return Err(invalid(format!("it names no database; write for example {EXAMPLE}")));
-    }
-    Ok(())
-}
-
-/// Whether nobody can listen: every host is a Unix socket or a loopback address.
-fn stays_on_this_machine(config: &Config) -> bool {
-    let named = config.get_hosts().iter().all(|host| match host {
-        Host::Unix(_) => true,
-        Host::Tcp(name) => {
-            name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        }
-    });
-    named && config.get_hostaddrs().iter().all(IpAddr::is_loopback)
 }
 
 #[cfg(test)]
@@ -268,29 +256,40 @@ mod tests {
     }
 
     #[test]
+    fn whether_there_is_a_pooler_may_be_said() {
+        let pooler = |url: &str| Url::parse(url).map(|url| url.pooler).unwrap();
+        assert_eq!(pooler("postgres://u@localhost/d"), Pooler::Auto);
+        for (word, meaning) in [("auto", Pooler::Auto), ("yes", Pooler::Yes), ("no", Pooler::No)] {
+            assert_eq!(pooler(&format!("postgres://u@localhost/d?pooler={word}")), meaning);
+        }
+    }
+
+    #[test]
     fn what_the_driver_is_told() {
         let config =
             config("PostgreSQL://a%40b:p%27%5C%25w@h1:1,[::1],h3:3/d%2Fb?application_name=it%27s%5C&connect_timeout=3");
         assert_eq!(config.get_user(), Some("a@b"));
         assert_eq!(config.get_password(), Some(&br"p'\%w"[..]));
-        assert_eq!(config.get_hosts(), ["h1", "::1", "h3"].map(|name| Host::Tcp(name.into())));
-        assert_eq!(config.get_ports(), [1, 5432, 3]);
+        assert!(config.get_hosts().is_empty() && config.get_ports().is_empty(), "each attempt has one");
         assert_eq!(config.get_dbname(), Some("d/b"));
         assert_eq!(config.get_application_name(), Some(r"it's\"));
         assert_eq!(config.get_connect_timeout(), Some(&std::time::Duration::from_secs(3)));
     }
 
     #[test]
-    fn places_may_be_parameters() {
-        assert_eq!(config("postgres:///d?host=%2Frun%2Fpg").get_hosts(), [Host::Unix("/run/pg".into())]);
-        assert_eq!(config("postgres://u@%2Frun%2Fpg:33/d").get_hosts(), [Host::Unix("/run/pg".into())]);
-        assert_eq!(config("postgres://?host=[::1]&dbname=d").get_hosts(), [Host::Tcp("::1".into())]);
-        assert_eq!(config("postgres://h/d?port=33").get_ports(), [33]);
+    fn a_database_may_be_a_parameter() {
         assert_eq!(config("postgres://h/d?dbname=other").get_dbname(), Some("other"));
     }
 
     #[test]
-    fn the_address_is_that_of_the_driver() {
+    fn the_target_is_read() {
+        let target = |url: &str| Url::parse(url).map(|url| url.target).unwrap();
+        assert_eq!(target("postgres://h1,h2/d"), None);
+        assert_eq!(target("postgres://h1,h2/d?target_session_attrs=primary"), Some(Target::Primary));
+    }
+
+    #[test]
+    fn the_address_names_all_hosts() {
         let address = |url: &str| Url::parse(url).map(|url| url.address()).unwrap();
         assert_eq!(address("postgres://u:s3cret@h1,[::1]:33/d").to_string(), "postgres://h1:5432,[::1]:33/d");
         assert_eq!(address("postgres://h/x?dbname=d&port=33").to_string(), "postgres://h:33/d");
@@ -306,7 +305,7 @@ mod tests {
         refused("postgres:///d", "names no host");
         refused("postgres://u:s3cret@h", "names no database");
         refused("postgres://u:s3cret@h/?dbname=", "names no database");
-        refused("postgres://h1:1,h2:2/d?port=3", "3 ports for 2 hosts");
+        refused("postgres://h1,h2,h3/d?port=1,2", "2 ports for 3 hosts");
         refused("postgres://h1,h2/d?hostaddr=127.0.0.1", "2 hosts and 1 hostaddr");
     }
 
@@ -334,6 +333,8 @@ mod tests {
             ("sslmode=maybe", "`sslmode` is \"maybe\"; write disable, prefer, require, verify-ca or verify-full"),
             ("sslmode=", "`sslmode` is \"\""),
             ("sslrootcert=", "`sslrootcert` is \"\"; write the path"),
+            ("pooler=transaction", "`pooler` is \"transaction\"; write auto, yes or no"),
+            ("pooler=", "`pooler` is \"\"; write auto, yes or no"),
             ("sslrootcert=%zz", "`sslrootcert` has a `%`"),
             ("port=x", "`port` is \"x\"; write numbers"),
             ("port=0", "`port` is \"0\"; write numbers"),
@@ -344,7 +345,8 @@ mod tests {
             ("keepalives_idle=x", "`keepalives_idle` is \"x\""),
             ("keepalives_interval=x", "`keepalives_interval` is \"x\""),
             ("keepalives_retries=x", "`keepalives_retries` is \"x\""),
-            ("target_session_attrs=x", "`target_session_attrs` is \"x\"; write any or read-write"),
+            ("target_session_attrs=x", "`target_session_attrs` is \"x\"; write read-write, primary or any"),
+            ("target_session_attrs=standby", "`target_session_attrs` is \"standby\"; locks need a server"),
             ("channel_binding=x", "`channel_binding` is \"x\""),
             ("sslnegotiation=x", "`sslnegotiation` is \"x\"; write postgres or direct"),
             ("load_balance_hosts=x", "`load_balance_hosts` is \"x\""),

@@ -9,22 +9,22 @@ use crate::PostgresStore;
 use crate::error::store_error;
 
 impl PostgresStore {
-    /// Proves inside your own transaction that the guard still holds its lock, and keeps it so until the commit.
+    /// Verifies inside your own transaction that the guard still holds its lock, and ensures that it does until the commit.
     ///
-    /// What a lease alone cannot do: your transaction's work is protected even if it outlives the lease. From this call
-    /// until the transaction ends nobody else is granted the lock. Another's attempt does not wait for you: the
-    /// lock is held, or, once its lease has ended, busy. Commit only if the answer was `Ok`; roll back otherwise.
+    /// A lease alone cannot do this: your transaction is protected even if it outlives the lease. From this call until the
+    /// transaction ends, no one else is granted the lock. The attempts of others do not wait for the transaction: they find
+    /// the lock held or, once its lease has ended, busy. Commit only if this returns `Ok`; roll back otherwise.
     ///
-    /// The transaction is of the same database. Under READ COMMITTED, PostgreSQL's default, renewals go on meanwhile.
-    /// Under REPEATABLE READ and SERIALIZABLE they wait for your transaction, and a lock that was renewed, or that somebody
-    /// began to wait for, since your transaction began makes this fail with a serialization failure: verify first, and be
-    /// brief.
+    /// The transaction must be on the store's database. Under READ COMMITTED, PostgreSQL's default, renewals still work
+    /// meanwhile. Under REPEATABLE READ and SERIALIZABLE they wait for your transaction. There this method fails with a
+    /// serialization failure if, since the transaction began, the lock was renewed or another process began to wait for it.
+    /// So verify first, and keep the transaction short.
     ///
     /// # Errors
-    /// [`Error::Lost`] when the lock is lost; [`Error::Store`] when the database fails, and with it the transaction.
+    /// [`Error::Lost`] if the lock is lost; [`Error::Store`] if the database fails, and with it the transaction.
     ///
     /// # Cancellation safety
-    /// When the future is dropped the row may be locked until the transaction ends.
+    /// If the future is dropped, the row may be locked until the transaction ends.
     pub async fn verify_in(&self, transaction: &Transaction<'_>, guard: &Guard) -> Result<Fence, Error> {
         let (id, owner) = (guard.lock_id().as_str(), guard.owner_token().as_bytes().as_slice());
         let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&id, Type::TEXT), (&owner, Type::BYTEA)];
@@ -41,9 +41,8 @@ impl PostgresStore {
 
     /// Same as [`verify_in`](Self::verify_in), with a transaction of another driver: sqlx, sea-orm, diesel-async, …
     ///
-    /// `send` runs a [query](VerifyQuery) on `connection`, on which your transaction is under way, and returns the integer of
-    /// the row, or `None` if there is no row. It is called twice: the first run takes the lock on the row, the
-    /// second sees what it was taken on.
+    /// `send` runs a [query](VerifyQuery) on `connection`, inside your transaction, and returns the integer of the row, or
+    /// `None` if there is no row. It is called twice: the first run locks the row, the second reads the locked row.
     ///
     /// ```ignore
     /// let mut transaction = pool.begin().await?;
@@ -57,7 +56,7 @@ impl PostgresStore {
     /// transaction.commit().await?;
     /// ```
     ///
-    /// Pass all that `send` needs as `connection`. In a task that is spawned, the compiler rejects a closure that borrows
+    /// Pass everything that `send` needs as `connection`. In a spawned task, the compiler rejects a closure that borrows
     /// anything else (“`Send` is not general enough”).
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// Who waits for which lock, and what the listener has done for them: no connection is known here.
+/// The waiters of each lock, and what the listener has done for them: no connection is known here.
 ///
 /// A waiter comes back again and again, with an attempt in between, so a lock is forgotten only some time after the last
 /// has left; what is heard meanwhile is kept for the next.
@@ -19,17 +19,17 @@ pub(crate) struct Waiters {
 #[derive(Debug, Default)]
 struct State {
     /// Whether a listener has promised to look after what is here.
-    attended: bool,
+    served: bool,
     wanted: HashMap<String, Wanted>,
     /// The lock ids of the channels.
     channels: HashMap<String, String>,
 }
 
-/// A lock that somebody waits for, or did a moment ago.
+/// A lock that is waited for, or was a moment ago.
 #[derive(Debug)]
 struct Wanted {
-    bell: watch::Sender<()>,
-    /// It rang while nobody was there.
+    notified: watch::Sender<()>,
+    /// It was notified while there was no waiter.
     missed: bool,
     last_wait: Instant,
     channel: Option<String>,
@@ -45,52 +45,52 @@ struct Wanted {
 /// What a listener has to do.
 #[derive(Debug)]
 pub(crate) struct Work {
-    /// Ids whose channels have to be asked for; there is more to do for them when they are [named](Waiters::name).
+    /// Ids whose channels have to be queried; there is more to do for them when they are [named](Waiters::name).
     pub(crate) unnamed: Vec<String>,
     /// Channels to listen to, with their ids.
     pub(crate) listen: Vec<(String, String)>,
-    /// Channels that nobody waits for any more.
+    /// Channels without waiters.
     pub(crate) unlisten: Vec<String>,
     /// Ids to be marked.
     pub(crate) mark: Vec<String>,
     /// When there may be more to do.
     pub(crate) next: Instant,
-    /// Whether nobody waits for anything.
+    /// Whether there are no waiters at all.
     pub(crate) idle: bool,
 }
 
-/// What marking a row has shown.
+/// The result of marking a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Marked {
-    /// A release will tell.
+    /// A release will notify.
     Yes,
     /// There is nothing to wait for.
     Free,
-    /// Somebody else has the row locked.
+    /// Another transaction has the row locked.
     Busy,
 }
 
 impl Waiters {
-    /// How long a mark lasts. It ends by itself where a waiter left without a word.
+    /// How long a mark lasts. It ends by itself if a waiter has vanished.
     pub(crate) const LASTS: Duration = Duration::from_secs(30);
     /// How long a lock is remembered after its last waiter: longer than an attempt takes.
     const LINGER: Duration = Duration::from_secs(3);
     const FIRST_RETRY: Duration = Duration::from_millis(5);
     const LAST_RETRY: Duration = Duration::from_secs(1);
 
-    /// Comes to wait for a lock: the bell that will ring, or `None` if it rang since the last wait. The other answer is
-    /// whether a listener has to be found first.
+    /// Joins the waiters of a lock. Returns what is changed by a notification, or `None` if there was one since the last wait;
+    /// and whether a listener has to be started first.
     pub(crate) fn join(&self, lock_id: &str) -> (Option<watch::Receiver<()>>, bool) {
         let now = Instant::now();
         let mut state = self.lock();
-        let unattended = !std::mem::replace(&mut state.attended, true);
+        let unserved = !std::mem::replace(&mut state.served, true);
         let wanted = state.wanted.entry(lock_id.to_owned()).or_insert_with(|| Wanted::new(now));
         wanted.last_wait = now;
         if wanted.mark_at <= now || !wanted.listening {
             self.changed.notify_one();
         }
         let missed = std::mem::take(&mut wanted.missed);
-        ((!missed).then(|| wanted.bell.subscribe()), unattended)
+        ((!missed).then(|| wanted.notified.subscribe()), unserved)
     }
 
     /// Notes a refusal. If the holder is newer than the mark, its grant has removed it.
@@ -104,16 +104,16 @@ impl Waiters {
         }
     }
 
-    /// Rings for those who wait for the lock of a channel.
-    pub(crate) fn ring(&self, channel: &str) {
+    /// Notifies the waiters for the lock of a channel.
+    pub(crate) fn notify(&self, channel: &str) {
         let mut state = self.lock();
         let State { wanted, channels, .. } = &mut *state;
         if let Some(wanted) = channels.get(channel).and_then(|lock_id| wanted.get_mut(lock_id)) {
-            wanted.ring();
+            wanted.notify();
         }
     }
 
-    /// What is to be done now. Those who left long ago are forgotten.
+    /// What is to be done now. Waiters that left long ago are forgotten.
     pub(crate) fn work(&self) -> Work {
         let now = Instant::now();
         let (mut unnamed, mut listen, mut unlisten, mut mark) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -121,7 +121,7 @@ impl Waiters {
         let mut state = self.lock();
         let State { wanted, channels, .. } = &mut *state;
         wanted.retain(|lock_id, wanted| {
-            let waiting = wanted.bell.receiver_count() > 0;
+            let waiting = wanted.notified.receiver_count() > 0;
             if waiting {
                 wanted.last_wait = now;
                 let Some(channel) = &wanted.channel else {
@@ -163,15 +163,15 @@ impl Waiters {
         }
     }
 
-    /// Notes that whatever is sent to the channel of this lock is heard from now on.
+    /// Notes that notifications on the channel of this lock arrive from now on.
     pub(crate) fn listening(&self, lock_id: &str) {
         if let Some(wanted) = self.lock().wanted.get_mut(lock_id) {
             wanted.listening = true;
         }
     }
 
-    /// Notes what marking has shown. Whoever waits for what is free is woken, once for each holder: a row that stays free and
-    /// is not granted is in somebody's transaction.
+    /// Notes what marking has shown. Waiters for what is free are woken, once for each holder: a row that stays free
+    /// and is not granted is in another transaction.
     pub(crate) fn marked(&self, lock_id: &str, fence: i64, marked: Marked) {
         let now = Instant::now();
         let mut state = self.lock();
@@ -186,7 +186,7 @@ impl Waiters {
         wanted.retry = (wanted.retry * 2).min(Self::LAST_RETRY);
         if marked == Marked::Free && wanted.free != Some(fence) {
             wanted.free = Some(fence);
-            wanted.ring();
+            wanted.notify();
         }
     }
 
@@ -199,11 +199,11 @@ impl Waiters {
         }
     }
 
-    /// Lets the listener go if nobody waits; who comes next has to find another.
+    /// Lets the listener go if there are no waiters; the next one starts another.
     pub(crate) fn dismiss(&self) -> bool {
         let mut state = self.lock();
-        state.attended = !state.wanted.is_empty();
-        !state.attended
+        state.served = !state.wanted.is_empty();
+        !state.served
     }
 
     /// Nothing that can panic runs under this mutex.
@@ -215,7 +215,7 @@ impl Waiters {
 impl Wanted {
     fn new(now: Instant) -> Self {
         Self {
-            bell: watch::Sender::new(()),
+            notified: watch::Sender::new(()),
             missed: false,
             last_wait: now,
             channel: None,
@@ -232,8 +232,8 @@ impl Wanted {
         self.retry = Waiters::FIRST_RETRY;
     }
 
-    fn ring(&mut self) {
-        self.missed = self.bell.send(()).is_err();
+    fn notify(&mut self) {
+        self.missed = self.notified.send(()).is_err();
     }
 }
 
@@ -241,13 +241,13 @@ impl Wanted {
 mod tests {
     use super::*;
 
-    /// Somebody who waits, listened for and marked under this fence.
+    /// A waiter, listened for and marked under this fence.
     fn waiting(waiters: &Waiters, fence: i64) -> watch::Receiver<()> {
-        let (bell, _) = waiters.join("job");
+        let (notified, _) = waiters.join("job");
         waiters.name("job", "channel");
         waiters.listening("job");
         waiters.marked("job", fence, Marked::Yes);
-        bell.expect("nothing has rung")
+        notified.expect("no notification was missed")
     }
 
     fn marks(waiters: &Waiters) -> bool {
@@ -257,8 +257,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_waiter_is_named_then_listened_for_then_left_alone() {
         let waiters = Waiters::default();
-        let (_bell, unattended) = waiters.join("job");
-        assert!(unattended);
+        let (_notified, unserved) = waiters.join("job");
+        assert!(unserved);
         let work = waiters.work();
         assert_eq!((work.unnamed.len(), work.listen.len(), work.mark.len()), (1, 0, 0));
         waiters.name("job", "channel");
@@ -272,9 +272,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_mark_is_refreshed_while_somebody_waits() {
+    async fn a_mark_is_refreshed_while_there_are_waiters() {
         let waiters = Waiters::default();
-        let _bell = waiting(&waiters, 1);
+        let _notified = waiting(&waiters, 1);
         tokio::time::advance(Waiters::LASTS / 2 - Duration::from_millis(1)).await;
         assert!(!marks(&waiters));
         tokio::time::advance(Duration::from_millis(1)).await;
@@ -285,7 +285,7 @@ mod tests {
     async fn what_rings_between_two_waits_is_kept_for_the_second() {
         let waiters = Waiters::default();
         drop(waiting(&waiters, 1));
-        waiters.ring("channel");
+        waiters.notify("channel");
         assert!(waiters.join("job").0.is_none());
         assert!(waiters.join("job").0.is_some());
     }
@@ -300,13 +300,13 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         let work = waiters.work();
         assert!(work.unlisten == ["channel"] && work.idle && waiters.dismiss());
-        assert!(waiters.join("job").1, "nobody attends to who comes after that");
+        assert!(waiters.join("job").1, "no listener serves the next waiter");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_newer_holder_has_no_mark_and_an_older_answer_changes_nothing() {
         let waiters = Waiters::default();
-        let _bell = waiting(&waiters, 5);
+        let _notified = waiting(&waiters, 5);
         waiters.refused("job", 4);
         waiters.refused("job", 5);
         assert!(!marks(&waiters));
@@ -317,20 +317,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_free_rings_once_for_each_holder() {
         let waiters = Waiters::default();
-        let mut bell = waiting(&waiters, 1);
-        for (fence, marked, rings) in
+        let mut notified = waiting(&waiters, 1);
+        for (fence, marked, notifies) in
             [(1, Marked::Busy, false), (1, Marked::Free, true), (1, Marked::Free, false), (2, Marked::Free, true)]
         {
             waiters.marked("job", fence, marked);
-            assert_eq!(bell.has_changed().is_ok_and(|changed| changed), rings, "{fence} {marked:?}");
-            bell.mark_unchanged();
+            assert_eq!(notified.has_changed().is_ok_and(|changed| changed), notifies, "{fence} {marked:?}");
+            notified.mark_unchanged();
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_new_connection_begins_anew() {
         let waiters = Waiters::default();
-        let _bell = waiting(&waiters, 1);
+        let _notified = waiting(&waiters, 1);
         waiters.connected_anew();
         let work = waiters.work();
         assert_eq!((work.listen.len(), work.mark.len()), (1, 1));

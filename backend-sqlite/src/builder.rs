@@ -8,7 +8,7 @@ use crate::connect::Place;
 use crate::send::Worker;
 use crate::sql::Sql;
 
-/// Builds an [`SqliteStore`]; what is not set has the default that each method tells.
+/// Builds an [`SqliteStore`]. Options that are not set use the default documented on each method.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `open` is called"]
 pub struct SqliteStoreBuilder {
@@ -28,26 +28,27 @@ impl SqliteStoreBuilder {
         }
     }
 
-    /// The name of the table. Default: `db_mutex_locks`.
+    /// Sets the name of the table. Default: `db_mutex_locks`.
     pub fn table(mut self, table: TableName) -> Self {
         self.table = table;
         self
     }
 
-    /// How long one request may wait for other writers of the file before it fails. Default: 5 s.
+    /// Sets how long a request may wait for other writers of the file before it fails, from when it was sent. Reads do not
+    /// wait, nor does an attempt that finds the lock held. Default: 5 s.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
         self
     }
 
-    /// Whether a file that does not exist is created. Default: yes.
+    /// Sets whether a missing file is created. Default: yes.
     pub fn create_if_missing(mut self, create: bool) -> Self {
         self.create_if_missing = create;
         self
     }
 
-    /// Whether the store is only used to look at locks: rights to read the file and its log are then enough. Default: no.
-    /// Implies [`create_if_missing(false)`](Self::create_if_missing).
+    /// Sets whether the store only reads. The right to read the file and its log is then enough. Default: no. Implies
+    /// [`create_if_missing(false)`](Self::create_if_missing).
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
@@ -56,10 +57,10 @@ impl SqliteStoreBuilder {
     /// Opens the store; see [`SqliteStore::open`].
     ///
     /// # Errors
-    /// As [`SqliteStore::open`].
+    /// Same as [`SqliteStore::open`].
     ///
     /// # Cancellation safety
-    /// As [`SqliteStore::open`].
+    /// Same as [`SqliteStore::open`].
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref().to_owned();
         let sql = Sql::for_table(&self.table);

@@ -30,21 +30,28 @@ impl Place {
         self.path == Path::new(":memory:")
     }
 
-    /// Opens the database, as a connection that other processes can work beside, with the table in it.
-    pub(crate) fn open(&self) -> Result<Connection, StoreError> {
+    /// Opens the database, as a connection that other processes can work beside, with the table in it. Opening waits that long
+    /// for other writers; the connection itself waits for none.
+    pub(crate) fn open(&self, wait: Duration) -> Result<Connection, StoreError> {
+        let connection = self.open_and_wait(wait)?;
+        connection.busy_timeout(Duration::ZERO).map_err(|error| store_error(&self.path, error))?;
+        Ok(connection)
+    }
+
+    fn open_and_wait(&self, wait: Duration) -> Result<Connection, StoreError> {
         let path = &self.path;
         let failed = |error| store_error(path, error);
         if !self.is_memory() {
             self.refuse_what_cannot_be_a_lock_file()?;
         }
         if self.read_only && !self.is_memory() {
-            return self.open_to_read();
+            return self.open_to_read(wait);
         }
         self.create()?;
         // Not SQLITE_OPEN_URI: a file may be called what it likes.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        connection.busy_timeout(self.busy_timeout).map_err(failed)?;
+        connection.busy_timeout(wait).map_err(failed)?;
         // Closing must not move the log into the file and delete it: it may be another's by then (see `identity`), and a
         // short-lived process would wait for the disk each time.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
@@ -53,7 +60,7 @@ impl Place {
             return Err(place_error(path, Kind::ReadOnly, "is read-only; make the file and its folder writable"));
         }
         if !self.is_memory() {
-            self.use_wal(&connection)?;
+            self.use_wal(&connection, wait)?;
         }
         migrate(&mut connection, path, self.table.as_str())?;
         Ok(connection)
@@ -76,11 +83,11 @@ impl Place {
     }
 
     /// Opens a file that is there, for someone who may not be allowed to write to it or to its folder.
-    fn open_to_read(&self) -> Result<Connection, StoreError> {
+    fn open_to_read(&self, wait: Duration) -> Result<Connection, StoreError> {
         let failed = |error| store_error(&self.path, error);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
-        connection.busy_timeout(self.busy_timeout).map_err(failed)?;
+        connection.busy_timeout(wait).map_err(failed)?;
         let has_table = match self.has_table(&connection) {
             // Where there is no log, SQLite would have to create one. Without a log, everything is in the file itself.
             Err(_) if !wal_of(&self.path).exists() => {
@@ -98,7 +105,7 @@ impl Place {
         migrate(&mut none, &self.path, self.table.as_str()).map(|()| none)
     }
 
-    /// Whether the table is there. An empty database has none yet: whoever created it was interrupted. A database without
+    /// Whether the table is there. An empty database has none yet: the process that created it was interrupted. A database without
     /// the table, but with others, is more likely the wrong one.
     fn has_table(&self, connection: &Connection) -> Result<bool, StoreError> {
         let failed = |error| store_error(&self.path, error);
@@ -146,9 +153,9 @@ impl Place {
 
     /// Turns the write-ahead log on, which lets readers and a writer work side by side. It outlives a crash of any
     /// process, and `synchronous = NORMAL` is enough for exclusion: a power cut ends all the holders on the machine too.
-    fn use_wal(&self, connection: &Connection) -> Result<(), StoreError> {
+    fn use_wal(&self, connection: &Connection, wait: Duration) -> Result<(), StoreError> {
         let failed = |error| store_error(&self.path, error);
-        let give_up = Instant::now() + self.busy_timeout;
+        let give_up = Instant::now() + wait;
         let mode = loop {
             // Changing the mode needs the file alone, and SQLite does not always wait for that by itself.
             match pragma(connection, "PRAGMA journal_mode = WAL") {

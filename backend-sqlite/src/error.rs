@@ -13,7 +13,7 @@ pub(crate) fn store_error(place: &Path, error: Error) -> StoreError {
         }
         Some(ErrorCode::ReadOnly) => (Kind::ReadOnly, "is read-only; make the file and its folder writable"),
         Some(ErrorCode::DiskFull) => (Kind::Full, FULL),
-        // The shared memory beside the log could not grow, which SQLite does not tell as a full disk.
+        // The shared memory beside the log could not grow, which SQLite does not report as a full disk.
         _ if extended_code(&error) == Some(ffi::SQLITE_IOERR_SHMSIZE) => (Kind::Full, FULL),
         Some(ErrorCode::NotADatabase) => (Kind::Schema, "is not an SQLite database; name another file"),
         Some(ErrorCode::DatabaseCorrupt) => (Kind::Schema, "is damaged; move it away or restore it"),

@@ -3,10 +3,10 @@ use std::fs::metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Which files a connection works on, whatever their names mean by now.
+/// The files that a connection works on, even if their names now lead to other files.
 ///
-/// SQLite goes on with a file that was deleted or replaced under it, and with a write-ahead log that was: two processes
-/// would then hold one lock in two files. So each operation first asks whether the names still mean the same files.
+/// SQLite continues to use a file or a write-ahead log that was deleted or replaced. Two processes would then hold one lock
+/// in two files. So each operation first checks whether the names still lead to the same files.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     database: Option<FileId>,

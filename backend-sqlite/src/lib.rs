@@ -1,4 +1,4 @@
-//! Keeps the locks of [db-mutex](https://docs.rs/db-mutex) in an SQLite file.
+//! The SQLite store of [db-mutex](https://docs.rs/db-mutex).
 //!
 //! | file | the one idea |
 //! |---|---|
@@ -7,6 +7,7 @@
 //! | `store` | the operations of the contract, each one statement |
 //! | `sql` | every statement |
 //! | `send` | the thread that owns the connection |
+//! | `inbox` | the order of its work, and which requests wait for other writers |
 //! | `connect` | how a connection is opened, and what is refused |
 //! | `identity` | noticing that the file under the connection was replaced |
 //! | `migrate` | the table, and whether it is ours |
@@ -14,10 +15,13 @@
 //! | `row` | stepping a statement to its end, where the commit is |
 //! | `error` | what an error of SQLite means |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod builder;
 mod connect;
 mod error;
 mod identity;
+mod inbox;
 mod migrate;
 mod row;
 mod send;
@@ -33,10 +37,10 @@ use db_mutex_core::{StoreError, TableName};
 use crate::send::Worker;
 
 pub use builder::SqliteStoreBuilder;
-/// The driver, in the version that [`SqliteStore::verify_in`] takes transactions of.
+/// Re-export of the driver whose transactions [`SqliteStore::verify_in`] accepts.
 pub use rusqlite;
 
-/// Keeps locks in an SQLite file, for all processes of a machine.
+/// A store that keeps locks in an SQLite file, for all processes of a machine.
 ///
 /// The file is in WAL mode; its clock is the machine's, to the millisecond. A thread owns the connection, so the store
 /// works under any async runtime. Clones share it.
@@ -63,25 +67,25 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, creates it if there is none, and brings its table up to date. `:memory:` opens a database that
+    /// Opens the file, creates it if it does not exist, and brings its table up to date. `:memory:` opens a database that
     /// only this handle and its clones see.
     ///
     /// # Errors
-    /// When the file cannot be opened or written, lies on a network file system, is no SQLite database, or has a table
-    /// of that name which is not ours.
+    /// If the file cannot be opened or written, is on a network file system or not an SQLite database, or if it has a table
+    /// of that name that was not made by db-mutex.
     ///
     /// # Cancellation safety
-    /// When the future is dropped the file may have been created.
+    /// If the future is dropped, the file may have been created.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::builder().open(path).await
     }
 
-    /// Begins a store with options of its own.
+    /// Returns a builder with the default options.
     pub fn builder() -> SqliteStoreBuilder {
         SqliteStoreBuilder::new()
     }
 
-    /// The SQL that creates the table, for people whose administrator does so.
+    /// The SQL that creates the table, for an administrator to run.
     pub fn schema_sql(table: &TableName) -> String {
         migrate::schema_sql(table.as_str())
     }

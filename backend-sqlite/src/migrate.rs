@@ -36,13 +36,14 @@ fn versions_sql(table: &str) -> String {
     format!("CREATE TABLE IF NOT EXISTS \"{table}_versions\" (version INTEGER NOT NULL PRIMARY KEY) STRICT;\n")
 }
 
+/// It may be there: from a table that was dropped alone.
 fn record_sql(table: &str, version: i64) -> String {
-    format!("INSERT INTO \"{table}_versions\" (version) VALUES ({version})")
+    format!("INSERT INTO \"{table}_versions\" (version) VALUES ({version}) ON CONFLICT DO NOTHING")
 }
 
 /// Creates or updates the table, or finds it as it should be and writes nothing.
 ///
-/// Any number of processes may do so at once: whoever has the write lock migrates, the others find it done.
+/// Any number of processes may do so at once: the one with the write lock migrates, the others find it done.
 pub(crate) fn migrate(connection: &mut Connection, place: &Path, table: &str) -> Result<(), StoreError> {
     let failed = |error| store_error(place, error);
     if version(connection, table).map_err(failed)? == Some(LATEST) {
@@ -51,7 +52,7 @@ pub(crate) fn migrate(connection: &mut Connection, place: &Path, table: &str) ->
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     let mut found = version(&transaction, table).map_err(failed)?;
     if found.is_none() && exists(&transaction, table).map_err(failed)? {
-        // Somebody made the table by hand. If it is ours, its version is the one that its columns show.
+        // The table was made by hand. If it is ours, its version is the one that its columns show.
         check_columns(&transaction, place, table)?;
         transaction.execute_batch(&versions_sql(table)).map_err(failed)?;
         transaction.execute(&record_sql(table, LATEST), ()).map_err(failed)?;

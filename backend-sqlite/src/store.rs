@@ -8,6 +8,7 @@ use db_mutex_core::store::{
 use rusqlite::{Row, Transaction, TransactionBehavior};
 
 use crate::SqliteStore;
+use crate::inbox::{Access, Kind};
 use crate::row::one_row;
 use crate::send::Database;
 
@@ -15,55 +16,58 @@ use crate::send::Database;
 impl LockStore for SqliteStore {
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
         let request = request.clone();
-        self.worker.call(move |database| database.insert(&request)).await
+        self.worker.call(Kind::Insert, move |database, access| database.insert(&request, access)).await
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
         let request = request.clone();
-        self.worker.call(move |database| database.delete(&request)).await
+        self.worker.call(Kind::Change, move |database, _| database.delete(&request)).await
     }
 
     async fn renew(&self, request: &RenewRequest) -> Result<Renewed, StoreError> {
         let request = request.clone();
-        self.worker.call(move |database| database.renew(&request)).await
+        self.worker.call(Kind::Change, move |database, _| database.renew(&request)).await
     }
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
         let older_than_us = i64::try_from(older_than.as_micros()).unwrap_or(i64::MAX);
-        self.worker.call(move |database| database.purge(older_than_us)).await
+        self.worker.call(Kind::Change, move |database, _| database.purge(older_than_us)).await
     }
 
     async fn find(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
         let id = id.clone();
-        self.worker.call(move |database| database.find(&id)).await
+        self.worker.call(Kind::Read, move |database, _| database.find(&id)).await
     }
 
     async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
         let include_free = filter.include_free;
-        self.worker.call(move |database| database.list(include_free)).await
+        self.worker.call(Kind::Read, move |database, _| database.list(include_free)).await
     }
 
     async fn insert_many(&self, requests: &[InsertRequest]) -> Vec<Result<Inserted, StoreError>> {
         let (count, requests) = (requests.len(), requests.to_vec());
-        let call = self.worker.call(move |database| Ok(database.insert_many(&requests)));
-        call.await.unwrap_or_else(|error| error.for_all(count))
+        let work = move |database: &mut Database, access| database.insert_many(&requests, access);
+        self.worker.call_many(Kind::Insert, count, work).await
     }
 
     async fn delete_many(&self, requests: &[DeleteRequest]) -> Vec<Result<Deleted, StoreError>> {
         let (count, requests) = (requests.len(), requests.to_vec());
-        let call = self.worker.call(move |database| Ok(database.in_one_transaction(&requests, Database::delete)));
-        call.await.unwrap_or_else(|error| error.for_all(count))
+        let work = move |database: &mut Database, _| database.in_one_transaction(&requests, Database::delete);
+        self.worker.call_many(Kind::Change, count, work).await
     }
 
     async fn renew_many(&self, requests: &[RenewRequest]) -> Vec<Result<Renewed, StoreError>> {
         let (count, requests) = (requests.len(), requests.to_vec());
-        let call = self.worker.call(move |database| Ok(database.in_one_transaction(&requests, Database::renew)));
-        call.await.unwrap_or_else(|error| error.for_all(count))
+        let work = move |database: &mut Database, _| database.in_one_transaction(&requests, Database::renew);
+        self.worker.call_many(Kind::Change, count, work).await
     }
 
-    /// A few calls at a time are enough: there is one thread. As many requests as it can do in some milliseconds.
+    /// A few calls at a time are enough: there is one thread. As many requests as it can do in some milliseconds. A call
+    /// waits for other writers, and does its work.
     fn limits(&self) -> Limits {
-        Limits::new().concurrency(4).batch(500)
+        let limits = Limits::new().concurrency(4).batch(500);
+        let call = limits.call.max(self.worker.busy_timeout() + Duration::from_secs(5));
+        limits.call(call)
     }
 }
 
@@ -76,11 +80,17 @@ enum Blocker {
 impl Database {
     /// First a plain read, which refuses without a write lock; then the upsert, which decides. A lock that was released here
     /// just now is hardly held by another, and is not read.
-    fn insert(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
-        if self.released_last.take().as_ref() == Some(&request.lock_id)
-            && let Some(granted) = self.without_waiting(|| self.upsert(request))?
-        {
-            return Ok(granted);
+    fn insert(&self, request: &InsertRequest, access: Access) -> Result<Inserted, StoreError> {
+        if access == Access::Read {
+            return self.refuse(request, access)?.ok_or_else(busy);
+        }
+        if self.released_last.take().as_ref() == Some(&request.lock_id) {
+            match self.upsert(request) {
+                Ok(Some(granted)) => return Ok(granted),
+                Err(error) if error.kind() != StoreErrorKind::Busy => return Err(error),
+                // Another owner has it, or another process is writing: the row shows which.
+                _ => {}
+            }
         }
         if let Some(answer) = self.ask(request)? {
             return Ok(answer);
@@ -88,34 +98,19 @@ impl Database {
         // Another process was faster, between the read and the upsert. Under the write lock no one can be.
         self.in_one_transaction(&[request], |database, request| database.ask_locked(request))
             .pop()
-            .unwrap_or_else(|| Err(overtaken()))
+            .unwrap_or_else(|| Err(busy()))
     }
 
     fn ask_locked(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
-        self.ask(request)?.ok_or_else(overtaken)
+        self.ask(request)?.ok_or_else(busy)
     }
 
     /// The answer, or `None` if another process changed the row between the two statements.
     fn ask(&self, request: &InsertRequest) -> Result<Option<Inserted>, StoreError> {
-        if let Some(refusal) = self.refuse(request)? {
+        if let Some(refusal) = self.refuse(request, Access::Write)? {
             return Ok(Some(refusal));
         }
         self.upsert(request)
-    }
-
-    /// Does what is no reason to wait for a writer elsewhere; `None` if there is one.
-    fn without_waiting<T>(
-        &self,
-        work: impl FnOnce() -> Result<Option<T>, StoreError>,
-    ) -> Result<Option<T>, StoreError> {
-        let wait = |timeout| self.connection.busy_timeout(timeout).map_err(|error| self.error(error));
-        wait(Duration::ZERO)?;
-        let done = work();
-        wait(self.busy_timeout())?;
-        match done {
-            Err(error) if error.kind() == StoreErrorKind::Busy => Ok(None),
-            done => done,
-        }
     }
 
     /// The grant; `None` if there is none.
@@ -126,8 +121,11 @@ impl Database {
     }
 
     /// The refusals need no transaction; the others share one.
-    fn insert_many(&self, requests: &[InsertRequest]) -> Vec<Result<Inserted, StoreError>> {
-        let mut answers: Vec<_> = requests.iter().map(|request| self.refuse(request).transpose()).collect();
+    fn insert_many(&self, requests: &[InsertRequest], access: Access) -> Vec<Result<Inserted, StoreError>> {
+        let mut answers: Vec<_> = requests.iter().map(|request| self.refuse(request, access).transpose()).collect();
+        if access == Access::Read {
+            return answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(busy()))).collect();
+        }
         let open = requests.iter().zip(&answers).filter(|(_, answer)| answer.is_none());
         let open: Vec<_> = open.map(|(request, _)| request).collect();
         let mut granted = self.in_one_transaction(&open, |database, request| database.ask_locked(request)).into_iter();
@@ -138,10 +136,10 @@ impl Database {
     }
 
     /// The answer to an insert that is not granted; `None` if it may be.
-    fn refuse(&self, request: &InsertRequest) -> Result<Option<Inserted>, StoreError> {
+    fn refuse(&self, request: &InsertRequest, access: Access) -> Result<Option<Inserted>, StoreError> {
         let Some(blocker) = self.find_blocker(request)? else { return Ok(None) };
         let Blocker::Held(row) = blocker else { return Ok(Some(Inserted::Spent)) };
-        if row.is_excessive() {
+        if access == Access::Write && row.is_excessive() {
             match self.execute(&self.sql.end_excess, [request.lock_id.as_str()]) {
                 Ok(_) => {}
                 // A writer elsewhere: the row is left to the next attempt.
@@ -268,8 +266,8 @@ impl Database {
     }
 }
 
-fn overtaken() -> StoreError {
-    StoreError::new(StoreErrorKind::Busy, "another process changed the row at the same moment; try again")
+fn busy() -> StoreError {
+    StoreError::new(StoreErrorKind::Busy, "another process has changed the row at the same moment; try again")
 }
 
 /// A row of the statements that begin with `Sql`'s `SELECT lock_id, …`.

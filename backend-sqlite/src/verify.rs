@@ -7,16 +7,16 @@ use crate::SqliteStore;
 use crate::row::one_row;
 
 impl SqliteStore {
-    /// Proves inside your own transaction that the guard still holds its lock, and keeps it so until the commit.
+    /// Verifies inside your own transaction that the guard still holds its lock, and ensures that it does until the commit.
     ///
-    /// What a lease alone cannot do: your transaction's work is protected even if it outlives the lease. From this
-    /// call until it ends, the transaction has the database's one write lock, and a takeover needs that too. Others'
-    /// requests wait meanwhile (renewals also), up to their busy timeout, so keep the transaction short. Commit only if
-    /// the answer was `Ok`; roll back otherwise.
+    /// A lease alone cannot do this: your transaction is protected even if it outlives the lease. From this call until its
+    /// end, the transaction has the database's only write lock, which a takeover needs too. Meanwhile the requests of
+    /// others, including renewals, wait up to their busy timeout, so keep the transaction short. Commit only if this
+    /// returns `Ok`; roll back otherwise.
     ///
     /// Use a transaction on the same file, begun with
-    /// [`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate): a deferred one that has read
-    /// before fails here when somebody has written since.
+    /// [`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate): a deferred one that has already read
+    /// fails here if another connection has written since.
     ///
     /// # Errors
     /// [`Error::Lost`] if the lock is lost, or the transaction is on another file; [`Error::Store`] if the
@@ -35,8 +35,8 @@ impl SqliteStore {
 
     /// Same as [`verify_in`](Self::verify_in), with a transaction of another driver: sqlx, sea-orm, tokio-rusqlite, …
     ///
-    /// `send` runs a [query](VerifyQuery) on `connection`, on which your transaction is under way, and returns the integer of
-    /// the row, or `None` if there is no row. It is called once.
+    /// `send` runs a [query](VerifyQuery) on `connection`, inside your transaction, and returns the integer of the row, or
+    /// `None` if there is no row. It is called once.
     ///
     /// ```ignore
     /// let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -50,14 +50,14 @@ impl SqliteStore {
     /// transaction.commit().await?;
     /// ```
     ///
-    /// Pass all that `send` needs as `connection`. In a task that is spawned, the compiler rejects a closure that borrows
+    /// Pass everything that `send` needs as `connection`. In a spawned task, the compiler rejects a closure that borrows
     /// anything else (“`Send` is not general enough”).
     ///
     /// # Errors
     /// Same as [`verify_in`](Self::verify_in); an error of `send` is the source of [`Error::Store`]. Roll back.
     ///
     /// # Cancellation safety
-    /// When the future is dropped, roll back: the transaction may have the write lock.
+    /// If the future is dropped, roll back: the transaction may have the write lock.
     pub async fn verify_with<C, E>(
         &self,
         connection: &mut C,

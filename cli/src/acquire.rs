@@ -9,8 +9,8 @@ use crate::database::jittered;
 
 /// How long the background of the mutex waits by itself.
 ///
-/// It has connections of its own. If many processes have taken all that the server has for their first ones, none of them
-/// gets another, and the lock stays free. So each comes back to its first connection from time to time.
+/// It has its own connections. If the first connections of many processes use up all that the server allows, no process
+/// gets a second one, and the lock stays free. So each process returns to its first connection from time to time.
 const SLICE: Duration = Duration::from_secs(3);
 
 /// Acquires the lock within the limit; a failure that may pass is no reason to stop before.

@@ -6,13 +6,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use db_mutex::{TableName, Ttl, WaitLimit};
 
 use crate::help;
+use crate::print;
 
-/// Runs commands under a lock in a database, so that they do not overlap: on one machine, or on many.
+/// Runs commands under a lock in a database, so that they do not overlap, on one machine or many.
 #[derive(Debug, Parser)]
 #[command(name = "db-mutex", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = help::MAIN)]
 pub(crate) struct Cli {
-    #[arg(help = "The database, as in sqlite:/var/lib/locks.db or postgres://user@host/database [env: DB_MUTEX_URL]")]
+    #[arg(
+        help = "The database, such as sqlite:/var/lib/locks.db or postgres://user@host/database [env: DB_MUTEX_URL]"
+    )]
     #[arg(long, value_name = "URL", global = true, help_heading = help::DATABASE, conflicts_with = "url_file")]
     pub(crate) url: Option<String>,
     #[arg(
@@ -64,39 +67,39 @@ pub(crate) struct RunArgs {
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 
-    /// How long the lock outlives a crash, or `none` for forever; it is renewed while the command runs [default:
-    /// DB_MUTEX_TTL_SECONDS, else 30m]
+    /// How long the lock stays held after a crash, at least 1s, or `none` for forever; it is renewed while the command runs
+    /// [default: DB_MUTEX_TTL_SECONDS, else 30m]
     #[arg(long, value_name = "DUR", value_parser = parse_ttl, allow_hyphen_values = true, help_heading = help::LOCK)]
     pub(crate) ttl: Option<Ttl>,
     /// Hold the lock at least this long, even if the command finishes sooner
     #[arg(long, value_name = "DUR", value_parser = parse_duration, allow_hyphen_values = true, help_heading = help::LOCK)]
     pub(crate) hold_at_least: Option<Duration>,
-    /// Do not renew the lock: a command that takes longer than the TTL is ended
+    /// Do not renew the lock: terminate a command that takes longer than the TTL
     #[arg(long, help_heading = help::LOCK)]
     pub(crate) no_renew: bool,
-    /// Description of this run shown to others
+    /// A description of this run, which `list` and `show` print
     #[arg(long, value_name = "TEXT", help_heading = help::LOCK)]
     pub(crate) label: Option<String>,
 
     /// Run this shell command line instead of CMD
     #[arg(short = 'c', value_name = "SHELL LINE", conflicts_with = "command", help_heading = help::COMMAND)]
     pub(crate) shell_line: Option<OsString>,
-    /// What happens to processes that the command leaves running
+    /// What to do with processes that the command leaves running: `leave` them, `wait` for them, or `end` them
     #[arg(long, value_name = "leave|wait|end", default_value = "leave", help_heading = help::COMMAND)]
     #[arg(hide_possible_values = true)]
     pub(crate) descendants: Descendants,
 
-    /// How long to wait for the lock, connecting included, or `forever` [default: do not wait]
+    /// How long to wait for the lock, including the time to connect, or `forever` [default: do not wait]
     #[arg(long, value_name = "DUR", value_parser = parse_wait, allow_hyphen_values = true, help_heading = help::HELD)]
     pub(crate) wait: Option<WaitLimit>,
-    /// `fail` with exit code 75, or `skip` silently with exit code 0
+    /// What to do if the lock is held: `fail` with exit code 75, or `skip` silently with exit code 0
     #[arg(long, value_name = "fail|skip", default_value = "fail", hide_possible_values = true, help_heading = help::HELD)]
     pub(crate) on_held: OnHeld,
-    /// The exit code when the lock is held
+    /// The exit code if the lock is held
     #[arg(short = 'E', value_name = "CODE", default_value_t = crate::exit::HELD, help_heading = help::HELD)]
     pub(crate) exit_code_when_held: u8,
 
-    /// How long the command has between SIGTERM and SIGKILL [default: 10s, or a third of the TTL if that is less]
+    /// The time between SIGTERM and SIGKILL for the command [default: 10s, or a third of the TTL if that is less]
     #[arg(long, value_name = "DUR", value_parser = parse_duration, allow_hyphen_values = true, help_heading = help::LOST)]
     pub(crate) kill_after: Option<Duration>,
 
@@ -133,7 +136,7 @@ pub(crate) struct ListArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Keep going: redraw the table on a terminal, print it again at each change elsewhere
+    /// Keep watching: redraw the table on a terminal; elsewhere, print it again at each change
     #[arg(long)]
     pub(crate) watch: bool,
 }
@@ -153,7 +156,7 @@ pub(crate) struct ShowArgs {
 pub(crate) struct WaitArgs {
     /// The name of the lock
     pub(crate) name: String,
-    /// How long to wait, connecting included [default: forever]
+    /// How long to wait, including the time to connect [default: forever]
     #[arg(long, value_name = "DUR", value_parser = parse_duration, allow_hyphen_values = true)]
     pub(crate) timeout: Option<Duration>,
 }
@@ -173,7 +176,7 @@ pub(crate) struct ReleaseArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PurgeArgs {
-    /// How long a lock must have been free
+    /// The minimum time that a lock has been free
     #[arg(long, value_name = "DUR", value_parser = parse_duration, default_value = "30days", allow_hyphen_values = true)]
     pub(crate) older_than: Duration,
 }
@@ -187,7 +190,7 @@ pub(crate) struct MigrateArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// The command that the page is about [default: db-mutex itself]
+    /// The command to document [default: db-mutex itself]
     #[arg(value_name = "COMMAND")]
     pub(crate) about: Option<String>,
     /// Write all pages into this folder instead
@@ -197,15 +200,32 @@ pub(crate) struct ManArgs {
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
-        return Err("a duration is not negative; write for example 90s or 30m".into());
+        return Err("a duration cannot be negative; write for example 90s or 30m".into());
     }
     humantime::parse_duration(text).map_err(|_| "not a duration; write for example 500ms, 90s, 30m or 2h".into())
+}
+
+/// The shortest TTL of a run. It is longer than that of a lock in a program, because a run has more processes, and each may
+/// have to wait on a busy machine.
+const SHORTEST_TTL: Duration = Duration::from_secs(1);
+
+/// Refuses a TTL so short that a lock would be lost only because the machine is busy.
+pub(crate) fn refuse_short_ttl(ttl: Duration) -> Result<(), String> {
+    if ttl >= SHORTEST_TTL {
+        return Ok(());
+    }
+    let why = "a busy machine may need as long to renew the lock or to end the command";
+    Err(format!("the ttl of a run is at least {}: {why}", print::span(SHORTEST_TTL)))
 }
 
 fn parse_ttl(text: &str) -> Result<Ttl, String> {
     match text {
         "none" | "never" => Ok(Ttl::NEVER),
-        _ => Ttl::new(parse_duration(text)?).map_err(|invalid| invalid.to_string()),
+        _ => {
+            let ttl = parse_duration(text)?;
+            refuse_short_ttl(ttl)?;
+            Ttl::new(ttl).map_err(|invalid| invalid.to_string())
+        }
     }
 }
 
@@ -234,7 +254,8 @@ mod tests {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_ttl("none"), Ok(Ttl::NEVER));
-        for bad in ["0s", "50ms", "1000years", "-1s"] {
+        assert!(parse_ttl("1s").is_ok());
+        for bad in ["0s", "50ms", "100ms", "999ms", "1000years", "-1s"] {
             assert!(parse_ttl(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_wait("forever"), Ok(WaitLimit::Forever));

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, SystemTime};
 
-use db_mutex::{Connector, DbMutex, Error, WaitLimit};
+use db_mutex::{Connector, DbMutex, Error, StoreError, StoreErrorKind, WaitLimit};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::args::Cli;
@@ -11,14 +11,17 @@ use crate::exit::{Failure, USAGE};
 use crate::place::Place;
 use crate::print;
 
+/// How long one attempt waits for a server that accepts no writes yet. After it, a note says that db-mutex is waiting.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(10);
+
 /// What a command wants to do with the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Acquire locks. It may create the SQLite file or the table.
     Lock,
-    /// Change what is there. What is not there is most likely a path that is wrong.
+    /// Change an existing database. A missing one most likely means that the path is wrong.
     Change,
-    /// Look at what is there, with the right to read alone.
+    /// Read an existing database, with only the right to read.
     Look,
 }
 
@@ -44,7 +47,7 @@ pub(crate) async fn connect_within(cli: &Cli, purpose: Purpose, limit: WaitLimit
             place.create_default_folder()?;
             place.connector.clone()
         }
-        // Nothing was ever locked there, which is no mistake in a path: an empty database says the same.
+        // No lock was ever acquired there, which is not an error: an empty database gives the same result.
         _ if place.is_untouched_default() => Connector::new("sqlite::memory:")?,
         Purpose::Change => place.connector.clone().create_if_missing(false),
         Purpose::Look => place.connector.clone().create_if_missing(false).read_only(true),
@@ -78,7 +81,11 @@ async fn reach(connector: &Connector, limit: WaitLimit) -> Result<(DbMutex, Wait
     let mut last = None;
     loop {
         let outcome = match limit {
-            WaitLimit::AtMost(_) => timeout(left().max(shortest), connector.connect()).await.ok(),
+            WaitLimit::AtMost(_) => {
+                let limit = left().max(shortest);
+                let connector = connector.clone().connect_within(limit.min(LONGEST_ATTEMPT));
+                timeout(limit, connector.connect()).await.ok()
+            }
             // Bounded by the store itself.
             _ => Some(connector.connect().await),
         };
@@ -87,7 +94,9 @@ async fn reach(connector: &Connector, limit: WaitLimit) -> Result<(DbMutex, Wait
                 let rest = if let WaitLimit::AtMost(_) = limit { WaitLimit::AtMost(left()) } else { limit };
                 return Ok((mutex, rest));
             }
-            Some(Err(error)) if !error.is_transient() || limit == WaitLimit::DontWait => return Err(error.into()),
+            Some(Err(error)) if limit == WaitLimit::DontWait || !may_pass(connector, &error) => {
+                return Err(error.into());
+            }
             Some(Err(error)) => {
                 if last.is_none() && stderr().is_terminal() {
                     print::note(&format!("waiting for the database: {}", Failure::from(&error).message));
@@ -103,6 +112,14 @@ async fn reach(connector: &Connector, limit: WaitLimit) -> Result<(DbMutex, Wait
         pause = (pause * 2).min(Duration::from_secs(1));
         shortest = Duration::from_millis(50);
     }
+}
+
+/// Whether another attempt may succeed. A server that accepts no writes may do so after a failover; a file that cannot be written stays
+/// as it is.
+fn may_pass(connector: &Connector, error: &Error) -> bool {
+    let is_read_only = |source: &StoreError| source.kind() == StoreErrorKind::ReadOnly;
+    error.is_transient()
+        || connector.address().is_some() && matches!(error, Error::Connect { source } if is_read_only(source))
 }
 
 fn not_reached(last: Option<Error>, tried: Duration) -> Failure {

@@ -39,7 +39,7 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
-    /// The outcome of a `run` that could not have the lock for this reason.
+    /// The outcome of a `run` that could not acquire the lock.
     pub(crate) fn when_held(self, args: &RunArgs) -> Result<u8, Self> {
         match args.on_held {
             _ if self.code != HELD => Err(self),

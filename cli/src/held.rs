@@ -1,8 +1,8 @@
-//! Which locks the commands around this one hold, as their environment says.
+//! The locks that the commands around this one hold, from the environment.
 //!
 //! Each `run` adds an entry to `DB_MUTEX_HELD`: where its URL came from, a hash of the database and table, the fencing
 //! token and the name of the lock, as in `environment:3f0c…:1790000000000000:nightly%20report`. Entries are separated by
-//! spaces. From it a nested `run` learns that it would wait for itself, and that it is about to lock somewhere else.
+//! spaces. With it, a nested `run` detects that it would wait for itself, or that it is about to use another database.
 
 use std::env;
 use std::ffi::OsStr;
@@ -88,8 +88,8 @@ pub(crate) fn with_entry(place: &Place, name: &str, fence: Fence) -> String {
     format!("{around} {}", entry.to_text()).trim_start().to_owned()
 }
 
-/// Refuses the default file to a command inside of a `run` that was told another place in a way that is not inherited: the
-/// two would not exclude each other, without a word.
+/// Refuses the default file to a command inside a `run` whose database was given in a way that is not inherited. Otherwise
+/// the two would silently not exclude each other.
 pub(crate) fn refuse_another_place() -> Result<(), Failure> {
     match around().last() {
         Some(Entry { origin: Origin::Default, .. }) | None => Ok(()),
@@ -103,7 +103,7 @@ pub(crate) fn refuse_another_place() -> Result<(), Failure> {
     }
 }
 
-/// Refuses a lock that a command around this one holds, for it is not released before this one has ended.
+/// Refuses a lock that a command around this one holds, because it is not released before this one has ended.
 pub(crate) async fn refuse_to_wait_for_itself(connected: &Connected, name: &str) -> Result<(), Failure> {
     let database = identity(&connected.place);
     let own: Vec<_> = around().into_iter().filter(|entry| entry.database == database && entry.name == name).collect();
@@ -119,8 +119,8 @@ pub(crate) async fn refuse_to_wait_for_itself(connected: &Connected, name: &str)
     Err(Failure::new(HELD_CODE, message))
 }
 
-/// A number for a database and table, the same in each process and build: for SQLite of the file, for a server of where it
-/// is. Of the path, host and database nothing can be read from it.
+/// A number for a database and table, the same in each process and build: for SQLite of the file, for a server of its
+/// address. It reveals nothing about the path, host or database.
 fn identity(place: &Place) -> u64 {
     let text = match (place.connector.address(), place.connector.path()) {
         (Some(address), _) => address.to_string().to_ascii_lowercase(),

@@ -15,10 +15,10 @@ pub(crate) const LOST: &str = "When the lock is lost";
 pub(crate) const ENDS: &str = "When the command ends";
 
 pub(crate) const MAIN: &str = "\
-Which database: --url or --url-file; else DB_MUTEX_URL or DB_MUTEX_URL_FILE; else an SQLite file of
-the user, ~/.local/state/db-mutex/locks.db in the home that the password database has.
-If the URL of a server has no password: PGPASSWORD, PGPASSFILE and ~/.pgpass for PostgreSQL,
-MYSQL_PWD for MySQL and MariaDB.
+The database is the one of --url or --url-file, else of DB_MUTEX_URL or DB_MUTEX_URL_FILE, else the
+SQLite file ~/.local/state/db-mutex/locks.db in the user's home (from the password database, not
+from HOME). If the URL of a server has no password, it is taken from PGPASSWORD, PGPASSFILE or
+~/.pgpass for PostgreSQL, and from MYSQL_PWD for MySQL and MariaDB.
 
 Durations: 500ms, 90s, 30m, 2h, 1h30m.
 
@@ -30,40 +30,43 @@ Examples:
 pub(crate) const RUN: &str = "\
 Exit codes:
   the command's own, or death by the signal that ended the command
-  75   the lock is held, or --wait ran out (-E changes it)
+  75   the lock is held, or was not free within --wait (-E changes it)
   0    the lock is held, with --on-held skip
-  124  the lock was lost while the command ran; the command was ended
-  125  db-mutex itself failed: database unreachable, bad table, ...
+  124  the lock was lost while the command ran; the command was terminated
+  125  db-mutex itself failed, for example because the database is unreachable
   126  the command could not be executed
   127  the command was not found
   64   usage: an invalid option, name or URL
 
-Environment of the command: DB_MUTEX_NAME, DB_MUTEX_FENCE, DB_MUTEX_OWNER, DB_MUTEX_EXPIRES_AT and
-DB_MUTEX_HELD, which lists the locks around it; DB_MUTEX_URL as it was.
+Environment of the command: DB_MUTEX_NAME, DB_MUTEX_FENCE, DB_MUTEX_OWNER, DB_MUTEX_EXPIRES_AT, and
+DB_MUTEX_HELD, which lists the locks that it runs under. DB_MUTEX_URL is passed on unchanged.
 
 Examples:
   An hourly job that is skipped while the previous run is still working:
     db-mutex run hourly-import --on-held skip -- /usr/local/bin/import
-  A pipeline under a lock that outlives a crash by two minutes, waiting up to an hour for its turn:
+  A pipeline that waits up to an hour for its lock, which stays held for two minutes after a crash:
     db-mutex run backup --ttl 2m --wait 1h -c 'dump | gzip > backup.gz'";
 
 pub(crate) const LIST: &str = "\
-Exit codes: 0; 125 if the database cannot be read; 64 for a usage error. The right to read is enough.";
+Exit codes: 0; 125 if the database cannot be read; 64 for a usage error.
+Only needs the right to read.";
 
 pub(crate) const SHOW: &str = "\
 Exit codes: 0; 1 if the lock is not known; 125 if the database cannot be read; 64 for a usage error.
-The right to read is enough.";
+Only needs the right to read.";
 
 pub(crate) const WAIT: &str = "\
-Exit codes: 0 when the lock is free; 75 when the timeout ran out; 125 if the database cannot be read;
-64 for a usage error. The right to read is enough. Another process may acquire the lock at once: to
-run something while no one else does, use db-mutex run --wait.
+Exit codes: 0 if the lock is free; 75 if it was not free within --timeout; 125 if the database
+cannot be read; 64 for a usage error. Only needs the right to read.
+
+Another process may acquire the lock at once. To run something while no other process does, use
+db-mutex run --wait.
 
 Example:
   db-mutex wait nightly-report --timeout 1h && deploy";
 
 pub(crate) const RELEASE: &str = "\
-The holder learns of it at its next renewal, and may work until then. Make sure that it has stopped.
+The holder notices at its next renewal, and may work until then. Make sure that it has stopped.
 
 Exit codes: 0; 1 if there was nothing to release; 125 if the database failed; 64 for a usage error.";
 

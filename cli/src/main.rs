@@ -2,28 +2,27 @@
 //!
 //! | file | the one idea |
 //! |---|---|
-//! | `args` | what can be written on the command line |
-//! | `help`, `man` | what the help and the manual pages say beyond that |
+//! | `args` | the command line |
+//! | `help`, `man` | the rest of the help, and the manual pages |
 //! | `exit` | the exit codes |
-//! | `place` | which database: the URL that counts, or the default file |
-//! | `secrets` | the password that a URL lacks |
+//! | `place` | which database: the URL, or the default file |
+//! | `secrets` | the password for a URL without one |
 //! | `database` | connecting to it, within a limit |
 //! | `held` | the locks of the commands around this one |
 //! | `acquire` | waiting for a lock on a server that is short of connections |
 //! | `run` | `db-mutex run`: from the lock to the exit code |
-//! | `program` | which command |
-//! | `attend` | while the command runs |
-//! | `release` | when it has ended |
-//! | `keeper` | a process that is the command's parent, and ends it when the lease is over |
+//! | `program` | finding the command |
+//! | `supervise` | supervising the command while it runs |
+//! | `release` | releasing the lock when the command has ended |
+//! | `keeper` | the command's parent process, which terminates it when the lease is over |
 //! | `signals` | the signals that are passed on |
-//! | `terminal` | the terminal, which is left as it was |
+//! | `terminal` | restoring the terminal |
 //! | `inspect` | `list`, `show`, `release`, `purge`, `migrate` |
 //! | `watch` | `list --watch` and `wait` |
 //! | `print` | times and tables for people, JSON for machines |
 
 mod acquire;
 mod args;
-mod attend;
 mod database;
 mod exit;
 mod held;
@@ -38,6 +37,7 @@ mod release;
 mod run;
 mod secrets;
 mod signals;
+mod supervise;
 mod terminal;
 mod watch;
 
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     if let Some(code) = keeper::main() {
         return code;
     }
-    // It may be something else that is called so; what was prepared then ends with this process.
+    // It may be something else that is called so; what was prepared is then undone.
     let prepared = std::env::args_os().skip(1).any(|argument| argument == "run").then(Preparation::begin);
     let outcome = match Cli::try_parse() {
         Ok(cli) => execute(&cli, prepared),
@@ -76,6 +76,9 @@ fn runtime() -> Result<Runtime, Failure> {
 fn execute(cli: &Cli, prepared: Option<Result<Preparation, Failure>>) -> Result<u8, Failure> {
     if let Command::Run(args) = &cli.command {
         return run::run(cli, args, prepared.unwrap_or_else(Preparation::begin)?);
+    }
+    if let Some(Ok(prepared)) = prepared {
+        prepared.undo()?;
     }
     runtime()?.block_on(async {
         match &cli.command {

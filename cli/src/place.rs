@@ -1,4 +1,4 @@
-//! Where the locks are: which URL counts, and which file where none is given.
+//! Where the locks are: the URL, or the default file.
 
 use std::env;
 use std::fs::{DirBuilder, File};
@@ -36,7 +36,7 @@ impl Place {
         Ok(Self { connector, origin, table: cli.table.clone() })
     }
 
-    /// Refuses a database that no other process sees.
+    /// Refuses a database that other processes cannot see.
     pub(crate) fn refuse_memory(&self) -> Result<(), Failure> {
         if self.connector.path() == Some(Path::new(":memory:")) {
             let message = "sqlite::memory: is a database of one process, so it excludes no one; name a file";
@@ -45,7 +45,7 @@ impl Place {
         Ok(())
     }
 
-    /// Adds the password that the URL lacks, from where the database's own clients look for it.
+    /// Adds a missing password, from where the database's own clients look for it.
     pub(crate) fn with_password(mut self) -> Self {
         if let Some(password) = self.connector.address().and_then(|address| secrets::password_for(&address)) {
             self.connector = self.connector.password_if_missing(password);
@@ -58,7 +58,7 @@ impl Place {
         self.origin == Origin::Default && self.connector.path().is_some_and(|path| !path.exists())
     }
 
-    /// Creates the folder of the default file. Nobody else needs to enter it.
+    /// Creates the folder of the default file. No other user needs to enter it.
     pub(crate) fn create_default_folder(&self) -> Result<(), Failure> {
         let (Origin::Default, Some(file)) = (self.origin, self.connector.path()) else { return Ok(()) };
         let folder = file.parent().unwrap_or(file);
@@ -135,8 +135,8 @@ fn url_in(file: &Path, source: &str) -> Result<String, Failure> {
 
 const OTHER_PLACE: &str = "name another with --url sqlite:/path/locks.db";
 
-/// A file in the user's state folder, so that all who run as this user find each other: from any directory, shell or timer.
-/// So neither `HOME` nor `XDG_STATE_HOME` counts, which a shell sets and cron does not.
+/// A file in the user's state folder, so that all processes of this user share it, from any directory, shell or timer. It
+/// does not depend on `HOME` or `XDG_STATE_HOME`, which a shell sets and cron does not.
 fn default_url() -> Result<String, Failure> {
     let uid = geteuid();
     let home = match User::from_uid(uid) {

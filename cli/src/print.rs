@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::exit::{FAILED, Failure, by_signal};
 
-/// Prints a text and a line break. A reader that has gone away ends the command as the signal would: without a word.
+/// Prints a text and a line break. If the reader has gone away, the command ends silently, as by SIGPIPE.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
     raw(&format!("{text}\n"))
 }
@@ -25,12 +25,12 @@ pub(crate) fn raw(text: &str) -> Result<(), Failure> {
     })
 }
 
-/// Tells a person something, if anybody listens.
+/// Prints a note to standard error; a closed standard error is no failure.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "db-mutex: {text}");
 }
 
-/// A duration as people say it: the two largest units, or milliseconds below a second.
+/// A duration for people: the two largest units, or milliseconds below a second.
 pub(crate) fn span(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
         return format!("{}ms", duration.as_millis());
@@ -50,7 +50,7 @@ pub(crate) fn timestamp(time: StoreTime) -> String {
     }
 }
 
-/// How the lock stands, in words: for how long already, and for how long still.
+/// The state of the lock, in words: for how long already, and for how much longer.
 fn until(row: &LockRow) -> String {
     let ago = |time: StoreTime| span(row.now.since(time));
     match (row.state(), row.expires_in()) {
@@ -81,7 +81,7 @@ pub(crate) fn notices(row: &LockRow) -> String {
     }
 }
 
-/// A table of locks, one a line.
+/// A table of locks, one per line.
 pub(crate) fn table(rows: &[LockRow]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
@@ -99,7 +99,7 @@ pub(crate) fn table(rows: &[LockRow]) -> String {
     trim_lines(&table.to_string())
 }
 
-/// One lock, one fact a line.
+/// One lock, one field per line.
 pub(crate) fn facts(row: &LockRow) -> String {
     let state = row.state();
     let ends = row.ends_at().map_or_else(|| "never".to_owned(), timestamp);

@@ -1,4 +1,4 @@
-//! The end of a run: the lock is released, also where the database is away for a while.
+//! The end of a run: releases the lock, even if the database is unreachable for a while.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::exit::Failure;
 use crate::print;
 use crate::signals::Signals;
 
-/// How long a store may take to settle what was left unfinished, before the process exits all the same.
+/// How long a store may take to settle unfinished requests before the process exits anyway.
 pub(crate) const SETTLE: Duration = Duration::from_secs(5);
 
 /// How long a release may take before a signal ends it.
@@ -39,7 +39,7 @@ pub(crate) async fn release(mutex: &DbMutex, guard: Guard, limit: Duration, sign
         if mutex.shutdown(left).await.is_empty() { Released::Yes } else { Released::NotYet(failed) }
     };
     tokio::pin!(done);
-    // The signal of which the command has died may only now be read here.
+    // The signal of which the command died may only arrive here now.
     let released = match timeout(AT_ONCE, &mut done).await {
         Ok(released) => released,
         Err(_) => {
@@ -63,7 +63,7 @@ pub(crate) async fn release(mutex: &DbMutex, guard: Guard, limit: Duration, sign
     }
 }
 
-/// Waits until what was dropped half done is released in the store: the process must not end before.
+/// Waits until abandoned acquisitions are released in the store, because the process must not end before.
 pub(crate) async fn settle(mutex: &DbMutex) {
     for lock_id in mutex.shutdown(SETTLE).await {
         print::note(&format!("lock `{lock_id}` could not be released in time; it stays until its ttl"));

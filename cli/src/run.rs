@@ -9,7 +9,6 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::acquire;
 use crate::args::{Cli, RunArgs};
-use crate::attend::{Notice, Outcome, Watch};
 use crate::database::{Connected, Purpose, connect_within};
 use crate::exit::{FAILED, Failure, LOST, by_signal};
 use crate::held;
@@ -19,12 +18,13 @@ use crate::print;
 use crate::program::Program;
 use crate::release::{Released, SETTLE, release, settle};
 use crate::signals::{Blocked, Signals, die_of};
+use crate::supervise::{Notice, Outcome, Supervision};
 use crate::terminal::{Terminal, is_at_terminal};
 
 /// How many files a run may have to open, with a pool of connections to a server.
 const FILES: u64 = 32;
 
-/// What a run needs first: signals are blocked before any thread starts, and the command's process is started while the rest is
+/// What a run needs first. Signals are blocked before any thread starts, and the command's process starts while the rest is
 /// prepared, which takes as long.
 pub(crate) struct Preparation {
     blocked: Blocked,
@@ -46,6 +46,12 @@ impl Preparation {
         // Without one, what is sent to the whole group reaches the command twice.
         let witness = is_at_terminal().then(Witness::start).and_then(Result::ok);
         Ok(Self { blocked, keeper, witness })
+    }
+
+    /// Undoes it, because the command line is not that of a run.
+    pub(crate) fn undo(self) -> Result<(), Failure> {
+        let restored = self.blocked.restore();
+        restored.map_err(|error| Failure::new(FAILED, format!("cannot unblock signals: {error}")))
     }
 }
 
@@ -117,7 +123,7 @@ async fn locked(cli: &Cli, args: &RunArgs, command: Command, signals: &mut Signa
         }
     };
 
-    let watch = Watch { guard: &guard, notice, ttl };
+    let supervision = Supervision { guard: &guard, notice, ttl };
     let mut environment: Vec<(OsString, OsString)> = env::vars_os().collect();
     let additions = environment_of(&guard, &place);
     environment.retain(|(name, _)| additions.iter().all(|(added, _)| name != added));
@@ -140,13 +146,13 @@ async fn locked(cli: &Cli, args: &RunArgs, command: Command, signals: &mut Signa
         blocked,
         descendants: args.descendants,
         grace: notice.0,
-        deadline: watch.deadline(),
+        deadline: supervision.deadline(),
     };
     let mark = format!("DB_MUTEX_OWNER={}", guard.owner_token().to_hex());
     let terminal = Terminal::remember();
     let outcome = match ready {
         Ok(Some(Report::Ready)) => match keeper.start(plan, mark) {
-            Ok(()) => watch.attend(&mut keeper, witness.take(), signals, in_terminal).await,
+            Ok(()) => supervision.supervise(&mut keeper, witness.take(), signals, in_terminal).await,
             Err(error) => Outcome::NotStarted(error.to_string()),
         },
         Ok(Some(Report::NotStarted(why))) => Outcome::NotStarted(why),
@@ -162,7 +168,7 @@ async fn locked(cli: &Cli, args: &RunArgs, command: Command, signals: &mut Signa
     ended
 }
 
-/// Releases the lock after the command, and returns how that has ended.
+/// Releases the lock after the command, and returns how the command ended.
 async fn end(
     args: &RunArgs,
     mutex: &DbMutex,
@@ -175,7 +181,7 @@ async fn end(
         Outcome::ByItself { status, left } => {
             if !left.is_empty() {
                 print::note(&format!(
-                    "the command has ended, but {} still runs; the lock is released all the same (see --descendants)",
+                    "the command has ended, but {} still runs; the lock is released anyway (see --descendants)",
                     left.join(", ")
                 ));
             }
@@ -198,9 +204,12 @@ async fn end(
             let reason = guard.lost_reason();
             release(mutex, guard, SETTLE, signals).await;
             Err(lost(match reason {
-                Some(reason @ (LostReason::TakenOver | LostReason::ReleasedByForce | LostReason::StoreUnreachable)) => {
-                    format!("{reason}, and the command was ended")
-                }
+                Some(
+                    reason @ (LostReason::TakenOver
+                    | LostReason::Missing
+                    | LostReason::ReleasedByForce
+                    | LostReason::StoreUnreachable),
+                ) => format!("{reason}, and the command was ended"),
                 _ if args.no_renew => "its ttl was over, and the command was ended; give a longer --ttl".into(),
                 _ => "its lease could not be renewed, and the command was ended".into(),
             }))
@@ -247,7 +256,7 @@ fn check_text(args: &RunArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Acquires the lock; tells a person at a terminal, and nobody else, what takes so long.
+/// Acquires the lock. On a terminal, and only there, prints why it takes so long.
 async fn acquire(lock: &Lock, left: WaitLimit, args: &RunArgs) -> Result<Guard, Error> {
     if args.wait.is_some() && stderr().is_terminal() {
         match lock.try_acquire().await {

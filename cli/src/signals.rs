@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::keeper::Questions;
 
-/// The signals that this process keeps for the kernel to act on as always: those of a fault of its own, those that stop a
-/// job and let it go on, and those by which the kernel limits it.
+/// The signals that this process leaves to the kernel: those of its own faults, those that stop and continue a job, and
+/// those with which the kernel limits it.
 const NOT_OURS: [Named; 14] = [
     Named::SIGABRT,
     Named::SIGBUS,
@@ -58,16 +59,23 @@ impl Blocked {
         NOT_OURS.into_iter().for_each(|signal| signals.remove(signal));
         let before = SigSet::thread_get_mask()?.iter().map(|signal| signal as i32).collect();
         signals.thread_block()?;
-        // Where SIGCHLD is ignored, as some parents leave it, nobody would learn how a child has ended.
+        // Where SIGCHLD is ignored, as some parents leave it, the exit status of a child would be lost.
         signal_hook::flag::register(Named::SIGCHLD as i32, Arc::default())?;
         Ok(Self { signals, ignored, before })
     }
 
-    /// Begins to read them, on a thread that lives as long as the process. `witness` tells which were sent to the whole
-    /// process group; without one, only those of the terminal are known to be.
+    /// Restores what was blocked before.
+    pub(crate) fn restore(self) -> io::Result<()> {
+        let mut signals = self.signals;
+        self.before.iter().filter_map(|signal| Named::try_from(*signal).ok()).for_each(|signal| signals.remove(signal));
+        Ok(signals.thread_unblock()?)
+    }
+
+    /// Starts reading them, on a thread that lives as long as the process. `witness` finds out which were sent to the whole
+    /// process group; without one, only those of the terminal are recognised.
     pub(crate) fn listen(&self, mut witness: Option<Questions>) -> io::Result<Signals> {
         let source = SignalFd::with_flags(&self.signals, SfdFlags::SFD_CLOEXEC)?;
-        let (tell, received) = unbounded_channel();
+        let (sender, received) = unbounded_channel();
         let ignored = self.ignored;
         let read = move || {
             while let Ok(Some(read)) = source.read_signal() {
@@ -83,13 +91,13 @@ impl Blocked {
                 {
                     received.to_group = witness.has_received(received.number);
                 }
-                if tell.send(received).is_err() {
+                if sender.send(received).is_err() {
                     return;
                 }
             }
         };
         thread::Builder::new().name("signals".into()).spawn(read)?;
-        Ok(Signals(received))
+        Ok(Signals { received, blocked: self.before.clone(), kept: VecDeque::new() })
     }
 }
 
@@ -114,7 +122,13 @@ impl Received {
 }
 
 #[derive(Debug)]
-pub(crate) struct Signals(UnboundedReceiver<Received>);
+pub(crate) struct Signals {
+    received: UnboundedReceiver<Received>,
+    /// What the caller has blocked.
+    blocked: Vec<i32>,
+    /// Those of them that have come before the command was there.
+    kept: VecDeque<Received>,
+}
 
 impl Signals {
     /// The next signal.
@@ -122,7 +136,14 @@ impl Signals {
     /// # Cancellation safety
     /// If the future is dropped, nothing is lost.
     pub(crate) async fn next(&mut self) -> Received {
-        match self.0.recv().await {
+        match self.kept.pop_front() {
+            Some(kept) => kept,
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> Received {
+        match self.received.recv().await {
             Some(received) => received,
             // They can be read for as long as the process lives.
             None => std::future::pending().await,
@@ -131,25 +152,31 @@ impl Signals {
 
     /// Takes no notice of those that have come until now.
     pub(crate) fn forget(&mut self) {
-        while self.0.try_recv().is_ok() {}
+        while self.received.try_recv().is_ok() {}
+        self.kept.clear();
     }
 
-    /// The next signal that ends a process which does nothing about it.
+    /// The next signal that ends a process which does nothing about it. One that the caller has blocked does not, and is kept
+    /// for the command, which begins with it blocked as well.
     ///
     /// # Cancellation safety
     /// If the future is dropped, nothing is lost.
     pub(crate) async fn next_that_ends(&mut self) -> i32 {
         loop {
-            let received = self.next().await;
-            if !HARMLESS.contains(&received.number) {
+            let received = self.receive().await;
+            if HARMLESS.contains(&received.number) {
+                continue;
+            }
+            if !self.blocked.contains(&received.number) {
                 return received.number;
             }
+            self.kept.push_back(received);
         }
     }
 }
 
-/// Whether the terminal sends this signal, from the kernel, to all of the foreground group. The end of a terminal is told to
-/// the leader of its session alone.
+/// Whether the terminal sends this signal, from the kernel, to the whole foreground group. The end of a terminal is
+/// signalled only to the leader of its session.
 fn is_of_terminal(number: i32) -> bool {
     let is_leader = || getsid(None) == Ok(getpid());
     match Named::try_from(number) {
@@ -159,8 +186,8 @@ fn is_of_terminal(number: i32) -> bool {
     }
 }
 
-/// The signals that are ignored, as /proc tells without a system call that needs `unsafe`. Without it: none. The command
-/// ignores what is passed on then.
+/// The ignored signals, from /proc, because the system call needs `unsafe`. Without /proc: none. The command then ignores
+/// those that are passed on.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -17,7 +17,7 @@ pub(crate) fn is_at_terminal() -> bool {
     open().is_some()
 }
 
-/// What a terminal was set to.
+/// The settings of a terminal.
 #[derive(Debug)]
 pub(crate) struct Terminal(Option<Settings>);
 
@@ -38,8 +38,8 @@ impl Terminal {
         }))
     }
 
-    /// Sets the terminal back after a command that could not do so: it was killed. One that has ended by itself may have
-    /// meant what it did, like stty(1).
+    /// Restores the terminal after a command that was killed and could not do so. A command that ended by itself may have
+    /// changed it on purpose, like stty(1).
     pub(crate) fn restore(&self) {
         let Some(Settings { terminal, settings, was_ours }) = &self.0 else { return };
         if !was_ours && tcgetpgrp(terminal) != Ok(getpgrp()) {

@@ -1,4 +1,4 @@
-//! Looking again and again: `list --watch` and `wait`.
+//! Polling: `list --watch` and `wait`.
 
 use std::io::{IsTerminal, Write, stdout};
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(crate) async fn watch(mutex: &DbMutex, filter: &ListFilter, json: bool) -> R
             let rows = mutex.list(filter).await;
             match (&screen, rows) {
                 (Some(screen), Ok(rows)) => screen.draw(&print::table(&rows))?,
-                // A database that is away for a while is a reason to keep looking.
+                // If the database is unreachable for a while, keep polling.
                 (Some(screen), Err(error)) if error.is_transient() => screen.draw(&Failure::from(error).message)?,
                 (_, Err(error)) => return Err(Failure::from(error)),
                 (None, Ok(rows)) => {

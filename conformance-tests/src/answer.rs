@@ -8,9 +8,12 @@ pub(crate) fn granted(answer: Inserted, promise: &str) -> Lease {
     match answer {
         Inserted::Granted(lease) => lease,
         Inserted::Held(holder) => {
-            panic!("{promise}; the store refused: held by {holder}, ends in {:?}", holder.expires_in)
+            let left = holder.expires_in;
+            panic!(
+                "{promise}: an insert must return `Granted` here; it returned `Held`, by {holder}, for {left:?} more"
+            )
         }
-        other => panic!("{promise}; the store answered {other:?}"),
+        other => panic!("{promise}: an insert must return `Granted` here; it returned `{other:?}`"),
     }
 }
 
@@ -19,8 +22,13 @@ pub(crate) fn granted(answer: Inserted, promise: &str) -> Lease {
 pub(crate) fn refused(answer: Inserted, promise: &str) -> Holder {
     match answer {
         Inserted::Held(holder) => holder,
-        Inserted::Granted(lease) => panic!("{promise}; the store granted it, with the fencing token {}", lease.fence),
-        other => panic!("{promise}; the store answered {other:?}"),
+        Inserted::Granted(lease) => {
+            panic!(
+                "{promise}: an insert must return `Held` here; it returned `Granted`, with the fence {}",
+                lease.fence
+            )
+        }
+        other => panic!("{promise}: an insert must return `Held` here; it returned `{other:?}`"),
     }
 }
 
@@ -29,8 +37,7 @@ pub(crate) fn refused(answer: Inserted, promise: &str) -> Holder {
 pub(crate) fn spent(answer: Inserted, promise: &str) {
     match answer {
         Inserted::Spent => {}
-        Inserted::Granted(lease) => panic!("{promise}; the store granted it, with the fencing token {}", lease.fence),
-        other => panic!("{promise}; the store answered {other:?}"),
+        other => panic!("{promise}: an insert must return `Spent` here; it returned `{other:?}`"),
     }
 }
 
@@ -39,7 +46,7 @@ pub(crate) fn spent(answer: Inserted, promise: &str) {
 pub(crate) fn renewed(answer: Renewed, promise: &str) -> Lease {
     match answer {
         Renewed::Renewed(lease) => lease,
-        other => panic!("{promise}; the store answered {other:?}"),
+        other => panic!("{promise}: a renewal must return `Renewed` here; it returned `{other:?}`"),
     }
 }
 
@@ -47,26 +54,26 @@ pub(crate) fn renewed(answer: Renewed, promise: &str) -> Lease {
 #[track_caller]
 pub(crate) fn not_renewed(answer: Renewed, promise: &str) {
     if let Renewed::Renewed(lease) = answer {
-        panic!("{promise}; the store renewed a lease, with the fencing token {}", lease.fence)
+        panic!("{promise}: a renewal must return `NotHeld` here; it returned `Renewed`, with the fence {}", lease.fence)
     }
 }
 
 /// Checks that a delete released the lock, as `promise` says.
 #[track_caller]
 pub(crate) fn released(answer: Deleted, promise: &str) {
-    assert!(answer == Deleted::Released, "{promise}; the store answered {answer:?}");
+    assert!(answer == Deleted::Released, "{promise}: a delete must return `Released` here; it returned `{answer:?}`");
 }
 
 /// Checks that a delete released nothing, as `promise` says.
 #[track_caller]
 pub(crate) fn not_released(answer: Deleted, promise: &str) {
-    assert!(answer == Deleted::NotHeld, "{promise}; the store answered {answer:?}");
+    assert!(answer == Deleted::NotHeld, "{promise}: a delete must return `NotHeld` here; it returned `{answer:?}`");
 }
 
 /// Checks that a delete met what was released before, as `promise` says.
 #[track_caller]
 pub(crate) fn released_already(answer: Deleted, promise: &str) {
-    assert!(answer == Deleted::Already, "{promise}; the store answered {answer:?}");
+    assert!(answer == Deleted::Already, "{promise}: a delete must return `Already` here; it returned `{answer:?}`");
 }
 
 /// Checks that a request met a locked row, as `promise` says.
@@ -74,7 +81,7 @@ pub(crate) fn released_already(answer: Deleted, promise: &str) {
 pub(crate) fn busy<T: std::fmt::Debug>(result: &Result<T, StoreError>, promise: &str) {
     match result {
         Err(error) if error.kind() == StoreErrorKind::Busy => {}
-        other => panic!("{promise}; the store answered {other:?}"),
+        other => panic!("{promise}: the error `Busy` must be returned here; it was `{other:?}`"),
     }
 }
 
@@ -83,7 +90,7 @@ pub(crate) fn busy<T: std::fmt::Debug>(result: &Result<T, StoreError>, promise: 
 pub(crate) fn answered<T>(result: Result<T, StoreError>, call: &str) -> T {
     match result {
         Ok(answer) => answer,
-        Err(error) => panic!("{call} must give an answer here; the store gave an error: {error:?}"),
+        Err(error) => panic!("{call} must return an answer here; it returned an error: {error:?}"),
     }
 }
 

@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -6,8 +7,9 @@ use db_mutex_core::store::OwnerToken;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
-use crate::subject::Subject;
-use crate::{CASES, Suite};
+use crate::process::ThisOne;
+use crate::subject::{Subject, another_namespace};
+use crate::{CASES, Suite, cases, report};
 
 /// How long a case may take, on the slowest machine, before it counts as stuck.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -15,10 +17,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The longest namespace.
 const NAMESPACE_CHARS: usize = 40;
 
+/// The group of the cases that check the factory.
+const FACTORY: &str = "factory";
+
 /// What a case's function returns.
 pub(crate) type Body<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// A case of the suite: one promise of the contract, shown on a database of its own.
+/// A case of the suite: it tests one promise of the contract, on its own database.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Case {
@@ -37,10 +42,44 @@ impl Case {
     /// Runs the case on a new namespace of the suite's factory, in its own tokio runtime.
     ///
     /// # Panics
-    /// If the store does not keep what the case shows, and if the case has not ended after 60 seconds. Also inside an
-    /// async runtime, which must not be blocked.
+    /// If the store breaks the promise, or the case has not ended after 60 seconds. Also if called inside an async runtime,
+    /// which must not be blocked.
     pub fn run(&self, suite: &Suite) {
+        let this = match ThisOne::started_by_a_case() {
+            // It was started for one case, also if the test runs several.
+            Some(this) if this.case != self.name => return,
+            this => this,
+        };
+        let ends_the_process = this.is_some();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.run_here(suite, this)));
+        if ends_the_process {
+            // What a test would make of it is of no interest here.
+            std::process::exit(outcome.is_err().into());
+        }
+        if let Err(panic) = outcome {
+            let message = report::message(&*panic);
+            let report = report::report(self.name, &message, self.what_is_wrong_with_the_factory(suite).as_deref());
+            // The panic has printed its message already, and its new one is for those who catch it.
+            eprintln!("\n{report}");
+            resume_unwind(Box::new(report));
+        }
+    }
+
+    /// What the cases of the factory find, if this is none of them.
+    fn what_is_wrong_with_the_factory(&self, suite: &Suite) -> Option<String> {
+        let cases = CASES.iter().filter(|case| case.group == FACTORY && self.group != FACTORY);
+        let failures = cases.filter_map(|case| {
+            let panic = catch_unwind(AssertUnwindSafe(|| case.run_here(suite, None))).err()?;
+            Some(report::message(&*panic))
+        });
+        failures.take(1).find(|message| report::blames_the_factory(message))
+    }
+
+    fn run_here(&self, suite: &Suite, this: Option<ThisOne>) {
         let (name, body, suite) = (self.name, self.body, suite.clone());
+        let cleanup = suite.clone();
+        let namespace = this.as_ref().map_or_else(|| new_namespace(name), |this| this.namespace.clone());
+        let cleaned = this.is_none().then(|| namespace.clone());
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name(name) // A panic's message shows the thread.
@@ -48,16 +87,37 @@ impl Case {
             .build()
             .expect("a tokio runtime can be built");
         // As a task, so that a store which blocks its thread does not keep the limit from being noticed.
-        let task = runtime.spawn(async move {
-            let subject = Subject::open(new_namespace(name), suite).await;
-            body(&subject).await;
+        let mut task = runtime.spawn(async move {
+            let subject = Subject::open(name, namespace, suite).await;
+            match &this {
+                Some(this) => cases::processes::in_another(&subject, this).await,
+                None => body(&subject).await,
+            }
         });
-        let outcome = runtime.block_on(async { timeout(LIMIT, task).await });
+        let outcome = runtime.block_on(async { timeout(LIMIT, &mut task).await });
+        // If it goes on, it must not meet what is removed now, and blame the store.
+        task.abort();
+        if let Some(namespace) = cleaned {
+            // Even if the case has failed; a failure of the cleanup must not hide that one.
+            let has_another = self.group == FACTORY;
+            let cleaning = runtime.spawn(async move {
+                if has_another {
+                    cleanup.clean_up(another_namespace(&namespace)).await;
+                }
+                cleanup.clean_up(namespace).await;
+            });
+            let cleaned = runtime.block_on(async { timeout(LIMIT, cleaning).await });
+            let failed = !matches!(cleaned, Ok(Ok(())));
+            assert!(
+                !(failed && matches!(outcome, Ok(Ok(())))),
+                "the suite's `cleanup` has failed after the case {name}"
+            );
+        }
         runtime.shutdown_timeout(Duration::from_secs(1));
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => match failure.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
+                Ok(panic) => resume_unwind(panic),
                 Err(cancelled) => panic!("the case {name} was cancelled: {cancelled}"),
             },
             Err(_) => panic!("the case {name} has not ended after {LIMIT:?}: a call of the store does not return"),
@@ -65,13 +125,13 @@ impl Case {
     }
 }
 
-/// Checks that each name is a case: what the test `every_ignored_case_exists` consists of.
+/// Checks that each name is a case or a group: what the test `every_ignored_case_exists` consists of.
 ///
 /// # Panics
 /// When one is not.
 pub fn check_ignored(names: &[&str]) {
     for name in names {
-        let known = CASES.iter().any(|case| case.name == *name);
+        let known = CASES.iter().any(|case| case.name == *name || case.group == *name);
         assert!(known, "{name} is ignored but is no case of the suite: take it out, or correct its name");
     }
 }

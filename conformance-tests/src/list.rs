@@ -3,12 +3,18 @@
 use crate::case::Case;
 use crate::cases;
 
-/// Calls the macro `$case` with the name of each case: what [`suite!`](crate::suite) is made from.
+/// Calls the macro `$case` with the group and the name of each case: what [`suite!`](crate::suite) is made from.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_case {
     (@each $case:ident $($group:ident { $($name:ident)* })*) => {
-        $($( $case! { $name } )*)*
+        $crate::for_each_case! { @group $case $( [$group $($name)*] )* }
+    };
+    (@group $case:ident $( [$group:ident $($name:ident)*] )*) => {
+        $( $crate::for_each_case! { @one $case $group $($name)* } )*
+    };
+    (@one $case:ident $group:ident $($name:ident)*) => {
+        $( $case! { $group $name } )*
     };
     ($case:ident) => {
         $crate::with_all_cases! { [$crate::for_each_case] @each $case }
@@ -22,6 +28,11 @@ macro_rules! with_all_cases {
     ([$($callback:tt)*] $($before:tt)*) => {
         $($callback)*! {
             $($before)*
+            factory {
+                a_namespace_starts_empty
+                two_handles_are_one_database
+                two_namespaces_share_nothing
+            }
             insert {
                 an_absent_id_is_granted
                 a_released_id_is_granted_again
@@ -37,6 +48,7 @@ macro_rules! with_all_cases {
                 a_live_id_is_not_taken_over
                 a_takeover_shows_the_new_holder
                 a_lease_lasts_its_ttl
+                a_lease_lasts_its_ttl_by_any_clock
                 the_longest_ttl_is_kept
                 a_lease_that_never_expires_has_no_end
             }
@@ -49,7 +61,7 @@ macro_rules! with_all_cases {
                 a_release_leaves_nothing_in_the_future
                 deleting_an_absent_id_answers_not_held
                 deleting_an_ended_lease_answers_not_held
-                force_releases_whoever_holds
+                force_releases_any_holder
                 forcing_a_free_id_releases_nothing
                 a_forced_delete_spares_the_successor
                 the_forced_out_holder_has_lost
@@ -60,13 +72,14 @@ macro_rules! with_all_cases {
                 a_rested_id_is_granted
                 a_slow_job_leaves_no_rest
                 a_rest_counts_from_the_acquisition
+                a_rest_may_be_longer_than_the_lease
                 a_resting_id_has_no_owner
                 force_ends_a_rest
             }
             renew {
                 a_renewal_counts_from_now
                 a_renewal_never_shortens
-                a_renewal_may_be_for_ever
+                a_renewal_may_be_forever
                 a_lease_without_an_end_keeps_none
                 a_renewed_lease_is_not_taken_over
                 a_renewal_keeps_the_fence
@@ -81,6 +94,7 @@ macro_rules! with_all_cases {
                 a_repeat_keeps_the_fence
                 a_repeat_counts_the_ttl_anew
                 a_repeat_never_shortens
+                a_repeat_after_the_end_keeps_the_fence
                 a_dropped_insert_is_the_owners_to_delete
             }
             tokens {
@@ -103,8 +117,13 @@ macro_rules! with_all_cases {
                 a_purge_spares_what_never_expires
                 a_purge_spares_the_recent
                 a_purge_spares_the_recently_released
+                a_purge_spares_the_recently_ended
                 a_purge_removes_what_is_over
                 a_purge_counts_what_it_removed
+                a_purge_goes_by_the_age
+                a_purge_spares_what_is_acquired_meanwhile
+                a_long_purge_spares_what_is_acquired_meanwhile
+                a_thousand_rows_are_listed_and_purged
             }
             ids {
                 ids_differ_by_case
@@ -116,6 +135,8 @@ macro_rules! with_all_cases {
                 long_ids_differ_in_their_last_character
                 the_longest_id_is_kept_whole
                 ids_with_sql_in_them_are_only_ids
+                ids_differ_in_every_printable_character
+                ids_that_look_like_keys_are_only_ids
             }
             listing {
                 finding_an_absent_id_is_none
@@ -133,6 +154,7 @@ macro_rules! with_all_cases {
                 many_renewals_answer_in_their_order
                 many_of_nothing_is_nothing
                 many_may_be_hundreds
+                many_requests_leave_each_id_as_if_alone
             }
             locked_rows {
                 a_locked_row_is_busy_at_once
@@ -149,12 +171,25 @@ macro_rules! with_all_cases {
                 a_small_correction_of_the_clock_is_left_alone
                 a_lease_without_an_end_is_never_excessive
                 a_release_in_the_future_leaves_no_rest
+                a_fence_from_the_future_is_the_same_everywhere
+                a_fence_from_the_future_is_exceeded
+                a_purge_spares_a_fence_from_the_future
                 reading_changes_nothing
+            }
+            readers {
+                find_never_shows_what_never_was
+                list_never_shows_what_never_was
+            }
+            processes {
+                processes_exclude_one_another
+                what_a_process_does_is_seen_by_another
+                a_lease_outlives_its_process
             }
             races {
                 one_of_a_hundred_tasks_wins
                 two_handles_have_one_winner
                 one_of_many_takes_over_an_expired_lock
+                takeovers_of_leases_alike_follow_one_another
                 a_grant_is_seen_through_another_handle
                 one_of_many_deletes_releases
                 a_counter_under_the_lock_loses_nothing
@@ -162,6 +197,8 @@ macro_rules! with_all_cases {
             }
             waiting {
                 waiting_for_a_release_ends_in_time
+                waiting_for_a_release_takes_its_time
+                waiting_for_a_release_leaves_its_thread_free
             }
         }
     };

@@ -14,13 +14,14 @@ use crate::answer::{answered, granted};
 use crate::repeating::Repeating;
 
 /// How long a case waits for what has to happen soon.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a store may lose by rounding its times: the only two-sided bound on times that the suite has.
 pub(crate) const ROUNDING: Duration = Duration::from_millis(10);
 
 /// A handle on a new database, and the way to open more.
 pub(crate) struct Subject {
+    case: &'static str,
     namespace: String,
     suite: Suite,
     store: Arc<dyn LockStore>,
@@ -36,10 +37,25 @@ impl Deref for Subject {
 }
 
 impl Subject {
-    pub(crate) async fn open(namespace: String, suite: Suite) -> Self {
-        let raw = (suite.open)(namespace.clone()).await;
+    pub(crate) async fn open(case: &'static str, namespace: String, suite: Suite) -> Self {
+        let raw = opened(&suite, &namespace).await;
         let store: Arc<dyn LockStore> = Arc::new(Repeating(Arc::clone(&raw)));
-        Self { namespace, suite, store, raw }
+        Self { case, namespace, suite, store, raw }
+    }
+
+    /// The case's name.
+    pub(crate) fn case(&self) -> &'static str {
+        self.case
+    }
+
+    /// The namespace of the case.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The path of the test that runs the case.
+    pub(crate) fn test(&self) -> Option<&str> {
+        self.suite.test.as_deref()
     }
 
     /// The store itself, whose requests are not repeated when they meet a locked row.
@@ -54,7 +70,12 @@ impl Subject {
 
     /// A new handle on the same database.
     pub(crate) async fn second_handle(&self) -> Arc<dyn LockStore> {
-        Arc::new(Repeating((self.suite.open)(self.namespace.clone()).await))
+        Arc::new(Repeating(opened(&self.suite, &self.namespace).await))
+    }
+
+    /// A handle on a database that is none of the case's.
+    pub(crate) async fn another_namespace(&self) -> Arc<dyn LockStore> {
+        opened(&self.suite, &another_namespace(&self.namespace)).await
     }
 
     /// A lock id; the database is the case's own, so it needs no prefix.
@@ -62,14 +83,14 @@ impl Subject {
         LockId::new(text).expect("the suite uses valid ids")
     }
 
-    /// Asks for a free id as somebody new.
+    /// Asks for a free id as a new owner.
     pub(crate) async fn grant(&self, id: &LockId, ttl: Ttl) -> (OwnerToken, Lease) {
         let owner = new_owner();
         let promise = format!("{id:?} is free at this point of the case and must be granted");
         (owner, granted(self.ask_as(owner, id, ttl).await, &promise))
     }
 
-    /// Asks for an id as somebody new, for a minute.
+    /// Asks for an id as a new owner, for a minute.
     pub(crate) async fn ask(&self, id: &LockId) -> Inserted {
         self.ask_as(new_owner(), id, minute()).await
     }
@@ -90,7 +111,7 @@ impl Subject {
         answered(self.delete(&request).await, "delete with hold_at_least")
     }
 
-    /// Releases an id by force, whoever holds it.
+    /// Releases an id by force, regardless of its holder.
     pub(crate) async fn force(&self, id: &LockId) -> Deleted {
         let fence = self.row(id).await.fence;
         self.force_fence(id, fence).await
@@ -117,6 +138,14 @@ impl Subject {
         match &self.suite.shift_row {
             Some(shift_row) => shift_row(self.namespace.clone(), id.clone(), by).await,
             None => panic!("this case has to move the times of a row: give the suite `shift_row = …`"),
+        }
+    }
+
+    /// Gives a row another fencing token, as if a clock that was ahead had granted it.
+    pub(crate) async fn plant_fence(&self, id: &LockId, fence: Fence) {
+        match &self.suite.plant_fence {
+            Some(plant_fence) => plant_fence(self.namespace.clone(), id.clone(), fence).await,
+            None => panic!("this case has to change the fencing token of a row: give the suite `plant_fence = …`"),
         }
     }
 
@@ -175,10 +204,23 @@ impl Subject {
             if holds(&row) {
                 return;
             }
-            assert!(started.elapsed() < PATIENCE, "{id:?} must {what}; after {PATIENCE:?} its row is {row:?}");
+            assert!(started.elapsed() < TIME_LIMIT, "{id:?} must {what}; after {TIME_LIMIT:?} its row is {row:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// The name of a namespace beside that of a case. It is as long, and as valid.
+pub(crate) fn another_namespace(namespace: &str) -> String {
+    format!("x{}", &namespace[1..])
+}
+
+/// What the factory opens, if it does so in time.
+async fn opened(suite: &Suite, namespace: &str) -> Arc<dyn LockStore> {
+    let opening = tokio::time::timeout(TIME_LIMIT, (suite.open)(namespace.to_owned()));
+    opening.await.unwrap_or_else(|_| {
+        panic!("the suite's FACTORY is wrong: it has not returned a store for {namespace:?} within {TIME_LIMIT:?}")
+    })
 }
 
 /// An insert with the holder's text that the suite uses where nothing depends on it.

@@ -3,7 +3,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_mutex_core::store::{LockId, LockStore};
+use db_mutex_core::store::{Fence, LockId, LockStore};
 
 use crate::CASES;
 
@@ -11,7 +11,9 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Open = dyn Fn(String) -> Boxed<Arc<dyn LockStore>> + Send + Sync;
 /// The row is locked until what it returns is dropped.
 type LockRow = dyn Fn(String, LockId) -> Boxed<Box<dyn Send>> + Send + Sync;
+type Cleanup = dyn Fn(String) -> Boxed<()> + Send + Sync;
 type ShiftRow = dyn Fn(String, LockId, Duration) -> Boxed<()> + Send + Sync;
+type PlantFence = dyn Fn(String, LockId, Fence) -> Boxed<()> + Send + Sync;
 
 /// The store under test, and what the cases can do to its rows from outside: what [`suite!`](crate::suite) is made from.
 #[derive(Clone)]
@@ -19,6 +21,9 @@ pub struct Suite {
     pub(crate) open: Arc<Open>,
     pub(crate) lock_row: Option<Arc<LockRow>>,
     pub(crate) shift_row: Option<Arc<ShiftRow>>,
+    pub(crate) plant_fence: Option<Arc<PlantFence>>,
+    cleanup: Option<Arc<Cleanup>>,
+    pub(crate) test: Option<String>,
 }
 
 impl Suite {
@@ -33,7 +38,7 @@ impl Suite {
             let opening = factory(namespace);
             Box::pin(async move { Arc::new(opening.await) as Arc<dyn LockStore> })
         };
-        Self { open: Arc::new(open), lock_row: None, shift_row: None }
+        Self { open: Arc::new(open), lock_row: None, shift_row: None, plant_fence: None, cleanup: None, test: None }
     }
 
     /// Sets how to lock a row as another transaction would; see [the crate's page](crate#rows-of-other-transactions).
@@ -62,6 +67,43 @@ impl Suite {
         self
     }
 
+    /// Sets how to give a row another fencing token; see [the crate's page](crate#rows-of-other-transactions).
+    #[must_use]
+    pub fn plant_fence<F, Fut>(mut self, plant_fence: F) -> Self
+    where
+        F: Fn(String, LockId, Fence) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.plant_fence = Some(Arc::new(move |namespace, id, fence| Box::pin(plant_fence(namespace, id, fence))));
+        self
+    }
+
+    /// Sets how to remove what a namespace has left; see [the crate's page](crate#the-factorys-contract). It is called after
+    /// each case, also after one that has failed.
+    #[must_use]
+    pub fn cleanup<F, Fut>(mut self, cleanup: F) -> Self
+    where
+        F: Fn(String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.cleanup = Some(Arc::new(move |namespace| Box::pin(cleanup(namespace))));
+        self
+    }
+
+    /// Names the test that calls [`run`](Self::run), with the path of its module and its crate: what
+    /// `concat!(module_path!(), "::name_of_the_test")` is. Cases in the group `processes` start it again as other processes.
+    #[must_use]
+    pub fn test(mut self, path: &str) -> Self {
+        self.test = path.split_once("::").map(|(_crate, path)| path.to_owned());
+        self
+    }
+
+    pub(crate) async fn clean_up(&self, namespace: String) {
+        if let Some(cleanup) = &self.cleanup {
+            cleanup(namespace).await;
+        }
+    }
+
     /// Runs the case with that name.
     ///
     /// # Panics
@@ -76,8 +118,11 @@ impl Suite {
 
 impl std::fmt::Debug for Suite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (lock_row, shift_row) = (self.lock_row.is_some(), self.shift_row.is_some());
-        f.debug_struct("Suite").field("lock_row", &lock_row).field("shift_row", &shift_row).finish_non_exhaustive()
+        f.debug_struct("Suite")
+            .field("lock_row", &self.lock_row.is_some())
+            .field("shift_row", &self.shift_row.is_some())
+            .field("plant_fence", &self.plant_fence.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -85,7 +130,8 @@ impl std::fmt::Debug for Suite {
 ///
 /// The factory is a `Fn(String) -> impl Future<Output = impl LockStore>`; see
 /// [the crate's page](crate#the-factorys-contract) for its contract, and for
-/// [`lock_row` and `shift_row`](crate#rows-of-other-transactions). Cases named in `ignore` become `#[ignore = "why"]`.
+/// [`lock_row`, `shift_row` and `plant_fence`](crate#rows-of-other-transactions). `cleanup` removes what a namespace has left.
+/// Cases and groups named in `ignore` become `#[ignore = "why"]`.
 ///
 /// ```
 /// # use db_mutex_core::testing::MemoryStore;
@@ -99,14 +145,19 @@ macro_rules! suite {
         $factory:expr
         $(, lock_row = $lock_row:expr)?
         $(, shift_row = $shift_row:expr)?
+        $(, plant_fence = $plant_fence:expr)?
+        $(, cleanup = $cleanup:expr)?
         $(, ignore = { $($ignored:ident : $why:literal),* $(,)? })?
         $(,)?
     ) => {
         // The factory is compiled once, not once a case.
-        fn run_conformance_case(name: &str) {
+        fn run_conformance_case(name: &str, test: &str) {
             $crate::Suite::new($factory)
                 $(.lock_row($lock_row))?
                 $(.shift_row($shift_row))?
+                $(.plant_fence($plant_fence))?
+                $(.cleanup($cleanup))?
+                .test(test)
                 .run(name);
         }
 
@@ -118,18 +169,25 @@ macro_rules! suite {
         // The ignored names have their own arms, before the one that takes every name.
         macro_rules! conformance_test {
             $($(
-                ($ignored) => {
+                ($group:ident $ignored) => {
                     #[test]
                     #[ignore = $why]
                     fn $ignored() {
-                        run_conformance_case(stringify!($ignored));
+                        run_conformance_case(stringify!($ignored), concat!(module_path!(), "::", stringify!($ignored)));
+                    }
+                };
+                ($ignored $name:ident) => {
+                    #[test]
+                    #[ignore = $why]
+                    fn $name() {
+                        run_conformance_case(stringify!($name), concat!(module_path!(), "::", stringify!($name)));
                     }
                 };
             )*)?
-            ($name:ident) => {
+            ($group:ident $name:ident) => {
                 #[test]
                 fn $name() {
-                    run_conformance_case(stringify!($name));
+                    run_conformance_case(stringify!($name), concat!(module_path!(), "::", stringify!($name)));
                 }
             };
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
-use db_mutex_core::store::{LockId, MemoryStore};
+use db_mutex_core::store::{Fence, LockId, MemoryStore};
 
 static DATABASES: LazyLock<Mutex<HashMap<String, MemoryStore>>> = LazyLock::new(Mutex::default);
 
@@ -23,4 +23,8 @@ db_mutex_conformance::suite!(
     |namespace| async move { open(namespace) },
     lock_row = |namespace, lock_id: LockId| async move { open(namespace).lock_row(&lock_id) },
     shift_row = |namespace, lock_id: LockId, by| async move { shift(&open(namespace), &lock_id, by) },
+    plant_fence = |namespace, lock_id: LockId, fence: Fence| async move {
+        open(namespace).change_row(&lock_id, |row| row.fence = fence);
+    },
+    ignore = { processes: "a database in memory is a process's own" }
 );

@@ -5,7 +5,7 @@ use crate::engine::deadline::Deadline;
 use crate::engine::holding::Holding;
 use crate::engine::job::{Answered, Asked};
 use crate::engine::pauses::Pauses;
-use crate::engine::queue::{Granted, Joining, Refusal, no_random_numbers};
+use crate::engine::wait_queues::{Granted, Joining, KnownRefusal, Refusal, no_random_numbers};
 use crate::engine::{Engine, telemetry};
 use crate::options::Options;
 use crate::values::ClientTime;
@@ -20,7 +20,7 @@ const BUSY_LIMIT: Duration = Duration::from_millis(500);
 /// One acquisition.
 ///
 /// Its attempts carry the same owner token, minted before the first, so that one whose reply was lost can be repeated, and
-/// so that whatever was granted and never received can be released. After a delete was sent for a token, nothing else is.
+/// so that a grant that was never received can be released. After a delete was sent for a token, nothing else is.
 #[derive(Debug)]
 pub(crate) struct Acquisition {
     mutex: DbMutex,
@@ -58,7 +58,8 @@ impl Acquisition {
 
     /// Acquires the lock, or waits for it until the limit is over.
     ///
-    /// The first question is the caller's own, unless others wait already; then the engine asks for all who wait.
+    /// The caller sends the first request itself, unless there are waiters already. Then the engine sends requests for all
+    /// waiters.
     pub(crate) async fn within(mut self, limit: WaitLimit) -> Result<Guard, Error> {
         let engine = Arc::clone(self.engine());
         let until = match limit {
@@ -66,35 +67,37 @@ impl Acquisition {
             WaitLimit::AtMost(limit) => engine.time.now().checked_add(limit),
             WaitLimit::Forever => None,
         };
-        let ticket = engine.queue.ticket();
-        let mut opened = engine.queue.open(self.lock_id(), engine.time.now());
+        let ticket = engine.wait_queues.ticket();
+        let mut opened = engine.wait_queues.open(self.lock_id(), engine.time.now());
         let mut first = None;
         if opened.is_some() {
+            let (asked_at, sent) = (engine.time.now(), engine.clock.now());
             match self.attempt().await {
                 Ok(guard) => return Ok(guard),
                 Err(Refusal::Failed(error)) if !error.is_transient() => return Err(self.failed(error)),
-                Err(refusal) => first = Some(refusal),
+                Err(refusal) => first = Some(KnownRefusal::new(refusal, asked_at, sent)),
             }
         }
         loop {
-            // From here on the line settles what may have been granted.
+            // From here on the wait queue settles what may have been granted.
             let is_unknown = std::mem::take(&mut self.is_unknown);
             let request = self.request.clone();
             let mut place = engine.join(Joining { ticket, request, until, first, is_unknown });
             drop(opened.take());
+            let asked_at = engine.time.now();
             let granted = match place.granted().await {
                 Ok(granted) => granted,
                 Err(refusal) => return Err(self.refused(refusal)),
             };
             match self.guard_of(granted) {
                 Ok(guard) => return Ok(guard),
-                // It was granted too late, and goes on waiting.
-                Err(late) => first = Some(late),
+                // It was granted too late, and waits again.
+                Err(late) => first = Some(KnownRefusal::new(late, asked_at, engine.clock.now())),
             }
         }
     }
 
-    /// Asks the store once, and again while another transaction has the row locked.
+    /// Sends the request once, and again while another transaction has the row locked.
     async fn without_waiting(&mut self) -> Result<Guard, Error> {
         let engine = Arc::clone(self.engine());
         let time = engine.time;
@@ -113,19 +116,19 @@ impl Acquisition {
         }
     }
 
-    /// Asks the store once, for a guard.
+    /// Sends the request once, and returns a guard.
     async fn attempt(&mut self) -> Result<Guard, Refusal> {
         let granted = self.ask().await?;
         self.guard_of(granted)
     }
 
-    /// Asks the store once.
+    /// Sends the request once.
     async fn ask(&mut self) -> Result<Granted, Refusal> {
         loop {
             let engine = Arc::clone(self.engine());
             let asked = self.asked.insert(engine.ask(self.request.clone()));
             let Some(Answered { result, sent, is_repeat }) = engine.answer(asked).await else {
-                // It may take effect at any time: that token is used up.
+                // It may take effect at any time, so its owner token cannot be used again.
                 engine.give_up(&self.request, self.asked.take(), self.is_unknown);
                 self.mint()?;
                 return Err(Refusal::Failed(engine.too_late()));
@@ -137,7 +140,7 @@ impl Acquisition {
                     Ok(Granted { request: self.request.clone(), lease, sent, is_unknown: self.is_unknown })
                 }
                 Ok(Inserted::Held(holder)) => Err(Refusal::Held(holder)),
-                // An attempt whose reply was lost was granted, and an operator has ended it. That token is used up.
+                // An attempt whose reply was lost was granted, and an operator has ended it. The owner token is spent.
                 Ok(Inserted::Spent) => {
                     if self.is_unknown {
                         self.engine().give_up(&self.request, None, true);
@@ -181,7 +184,7 @@ impl Acquisition {
         Err(Refusal::Failed(StoreError::new(StoreErrorKind::Unavailable, late)))
     }
 
-    /// Begins anew with another owner token: nothing more is sent for the one before.
+    /// Starts again with another owner token. Nothing more is sent for the previous one.
     fn mint(&mut self) -> Result<(), Refusal> {
         self.is_unknown = false;
         self.request.owner = OwnerToken::mint().map_err(|error| Refusal::Failed(no_random_numbers(error)))?;
@@ -202,13 +205,13 @@ impl Acquisition {
         Guard::new(self.mutex.clone(), holding, self.options.hold_at_least, is_unknown)
     }
 
-    /// Takes over what another guard of this owner has. The lease lasts at least the lock's TTL from now on if that was set
-    /// in code; otherwise it stays as it is.
+    /// Takes over the lock from another guard of this owner. If a TTL was set in code, the lease is extended to at least
+    /// that long from now; otherwise it stays as it is.
     pub(crate) async fn resume(&mut self) -> Result<Guard, Error> {
         let (engine, lock_id) = (Arc::clone(self.engine()), self.lock_id().clone());
         let failed = |error| Error::store(&lock_id, Action::Resume, error);
         let ttl = self.options.ttl_is_chosen.then_some(self.request.ttl);
-        // A renewal never shortens a lease, so the shortest one asks for nothing, and finds out who the owner is.
+        // A renewal never shortens a lease, so the shortest one changes nothing, and checks the owner.
         let asked = ttl.unwrap_or(Ttl::SHORTEST);
         let request = RenewRequest::new(lock_id.clone(), self.request.owner, asked);
         let Answered { result, sent, .. } = engine.ask_while_busy(&request, BUSY_LIMIT).await;
@@ -219,7 +222,7 @@ impl Acquisition {
         if ttl.is_some() {
             return Ok(self.guard(lease, sent, Deadline::counted_from(sent, asked), asked));
         }
-        // How much is left only the store's clock can tell.
+        // Only the store's clock knows how much of the lease is left.
         let (sent, id) = (engine.clock.now(), lock_id.clone());
         let row = engine.call(|store| async move { store.find(&id).await }).await.map_err(failed)?;
         let Some(row) = row.filter(|row| row.fence == lease.fence && row.owned && row.is_taken()) else {

@@ -8,7 +8,7 @@ use crate::mutex::Shared;
 use crate::options::Options;
 use crate::{CancellationToken, Clock, DbMutex, HolderName, Invalid, LockStore, SystemClock, Ttl, WaitLimit};
 
-/// The environment variable that sets the TTL of a mutex for which none is set in code: a number of seconds, or `none`.
+/// The environment variable for the TTL of a mutex that does not set one in code: a number of seconds, or `none`.
 const TTL_VARIABLE: &str = "DB_MUTEX_TTL_SECONDS";
 
 /// Builds a [`DbMutex`]. Options that are not set use the default documented on each method; a [`Lock`](crate::Lock) can
@@ -47,7 +47,7 @@ impl DbMutexBuilder {
 
     /// Sets how long a lock stays taken after its acquisition, even if it is released sooner; at most the TTL. Default: zero.
     ///
-    /// It keeps a fast job from running twice for one tick where the clocks of several crontabs differ.
+    /// It keeps a short job from running twice if the clocks of several machines' crontabs differ.
     pub fn hold_at_least(mut self, hold_at_least: Duration) -> Self {
         self.options.hold_at_least = hold_at_least;
         self
@@ -67,8 +67,8 @@ impl DbMutexBuilder {
         self
     }
 
-    /// Sets whether requests that wait for the store leave together, as one call. Default: yes, where the store takes
-    /// [many at once](LockStore::limits). Without it each is a call of its own, for comparison.
+    /// Sets whether requests that wait for the store are sent together, as one call. Default: yes, if the store accepts
+    /// [many at once](LockStore::limits). Without it each request is a separate call, for comparison.
     pub fn batching(mut self, batching: bool) -> Self {
         self.batching = batching;
         self
@@ -77,14 +77,15 @@ impl DbMutexBuilder {
     /// Sets the clock that counts leases down, for tests: a [`ManualClock`](crate::testing::ManualClock). Default: the
     /// operating system's.
     ///
-    /// A mutex on a clock of a test also does its background work in the runtime that uses it, and on tokio's time, which
-    /// the test may pause. By default it has a thread for that.
+    /// With a test clock, the mutex also does its background work in the runtime that uses it, and on tokio's time, which
+    /// the test may pause. By default that work has its own thread.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// Takes jitter from `seed`, and ends the foreground, like its runtime would, when the token is cancelled: for simulations.
+    /// Seeds the jitter, and ends foreground requests when the token is cancelled, as if their runtime had ended. For
+    /// simulations.
     #[doc(hidden)]
     pub fn simulated(mut self, seed: u64, foreground_ends: CancellationToken) -> Self {
         self.simulated = Some(Simulated { seed, foreground_ends });

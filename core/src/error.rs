@@ -4,10 +4,10 @@ use thiserror::Error as ThisError;
 
 use crate::{Holder, Invalid, LockId, LostReason, StoreError};
 
-/// Why a lock could not be acquired, kept or looked at.
+/// Why a lock could not be acquired, kept or read.
 ///
-/// Every method of [`DbMutex`](crate::DbMutex), [`Lock`](crate::Lock) and [`Guard`](crate::Guard) returns it, except those that
-/// run a closure, which return [`RunError`](crate::RunError). It converts into this with `?`.
+/// The error of all methods of [`DbMutex`](crate::DbMutex), [`Lock`](crate::Lock) and [`Guard`](crate::Guard) except those
+/// that run a closure. Those return [`RunError`](crate::RunError), which `?` converts into this type.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum Error {
@@ -30,7 +30,11 @@ pub enum Error {
     },
 
     /// The store failed. This says nothing about who holds the lock.
-    #[error("could not {action} {}", lock_id.as_ref().map_or_else(|| "locks".to_owned(), |id| format!("lock `{id}`")))]
+    #[error(
+        "could not {action} {}{}",
+        lock_id.as_ref().map_or_else(|| "locks".to_owned(), |id| format!("lock `{id}`")),
+        what_may_be(*action, source)
+    )]
     Store {
         /// The lock; `None` if the request was not about a single one.
         lock_id: Option<LockId>,
@@ -128,6 +132,16 @@ impl Error {
             Self::Store { lock_id, .. } => lock_id.as_ref(),
             Self::Connect { .. } | Self::Invalid(_) => None,
         }
+    }
+}
+
+/// What may have been left in the store, in words.
+fn what_may_be(action: Action, source: &StoreError) -> &'static str {
+    match action {
+        Action::Acquire if !source.is_undone() => {
+            " (if it was granted after all, it is released in the background, or expires with its TTL)"
+        }
+        _ => "",
     }
 }
 

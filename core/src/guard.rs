@@ -18,14 +18,15 @@ use crate::{
 /// How long a request of a guard is repeated while its row is locked.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
 
-/// A lock that is held, until it is released or dropped, or its lease ends.
+/// A lock that is held until the guard is released or dropped, or the lease ends.
 ///
 /// Prefer [`release`](Self::release), which reports whether the lock was held to the end.
 ///
 /// # Dropping
 ///
-/// Dropping a guard hands the release to the background and returns at once: the release is not immediate and cannot report
-/// failure; if it fails for good, the lock expires with its TTL. Dropping never blocks or panics, and needs no runtime.
+/// Dropping a guard starts its release in the background and returns at once. The release is not immediate, and cannot
+/// report failure. If it never succeeds, the lock expires with its TTL. Dropping never blocks or panics, and needs no
+/// runtime.
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct Guard {
     mutex: DbMutex,
@@ -41,7 +42,7 @@ impl Guard {
         Self { mutex, holding, hold_at_least, released: false, is_unknown }
     }
 
-    /// The lock.
+    /// The lock id.
     pub fn lock_id(&self) -> &LockId {
         &self.holding.lock_id
     }
@@ -51,34 +52,35 @@ impl Guard {
         self.holding.fence()
     }
 
-    /// What the store granted, in the store's time; [`remaining`](Self::remaining) is what counts here.
+    /// The lease as the store granted it, by the store's clock. See [`remaining`](Self::remaining) for how much of it is
+    /// left.
     pub fn lease(&self) -> Lease {
         self.holding.lease()
     }
 
-    /// The secret that proves this acquisition to the store. Verifying the lock inside a transaction needs it.
+    /// The secret that proves this acquisition to the store. It is needed to verify the lock inside a transaction.
     pub fn owner_token(&self) -> &OwnerToken {
         &self.holding.owner
     }
 
-    /// Whether the lock is still held, as far as can be known without asking the store.
+    /// Whether the lock is still held. Does not send a request to the store.
     ///
     /// While it returns `true`, no one else has been granted the lock; see [what it promises](DbMutex#what-it-promises). It
-    /// turns `false` a safety margin before the store lets the lease expire: 5 % of the TTL, at least 100 ms, at most
-    /// half of the TTL.
+    /// turns `false` before the lease expires in the store, by a safety margin of 5 % of the TTL, at least 100 ms and at
+    /// most half of the TTL.
     pub fn is_valid(&self) -> bool {
         !self.holding.deadline().has_passed(self.now())
     }
 
-    /// For how long [`is_valid`](Self::is_valid) stays `true` from now on, unless the lease is renewed: zero when it no
-    /// longer is, `None` when it never ends.
+    /// How long [`is_valid`](Self::is_valid) stays `true` if the lease is not renewed: zero if the lock is lost, `None` if
+    /// the lease never ends.
     pub fn remaining(&self) -> Option<Duration> {
         self.holding.deadline().remaining(self.now())
     }
 
     /// Waits until the lock is lost, and returns the reason.
     ///
-    /// That is at the latest when [`is_valid`](Self::is_valid) turns `false`, whatever an attempt to renew waits for.
+    /// Returns no later than [`is_valid`](Self::is_valid) turns `false`, even if a renewal is still in progress.
     ///
     /// # Cancellation safety
     /// The future may be dropped at any time.
@@ -92,12 +94,12 @@ impl Guard {
             tokio::select! {
                 biased;
                 () = self.holding.reason_known() => {}
-                () = tokio::time::sleep(self.next_look(Duration::ZERO)) => {}
+                () = tokio::time::sleep(self.next_check(Duration::ZERO)) => {}
             }
         }
     }
 
-    /// Why the lock was lost; `None` while it is not known to be.
+    /// Why the lock was lost; `None` while the lock is not known to be lost.
     pub fn lost_reason(&self) -> Option<LostReason> {
         self.holding.lose_if_over(self.now());
         self.holding.lost_reason()
@@ -105,20 +107,20 @@ impl Guard {
 
     /// Returns a token that is cancelled when the lock is lost, for the work under the lock.
     ///
-    /// It is cancelled in time also while the runtime of the work is blocked.
+    /// It is cancelled in time even if the runtime of the work is blocked.
     pub fn cancel_token(&self) -> CancellationToken {
         self.engine().watch(&self.holding);
         self.holding.lost_token().child_token()
     }
 
-    /// Waits until no more than `lead` is left of the lease; returns at once if less is left already. Keeps waiting as long
-    /// as the lease is renewed, and forever if it never expires.
+    /// Waits until no more than `lead` is left of the lease. Keeps waiting as long as the lease is renewed, and forever if
+    /// it never expires.
     ///
     /// # Cancellation safety
     /// The future may be dropped at any time.
     pub async fn until_expiring(&self, lead: Duration) {
         while self.remaining().is_none_or(|left| left > lead) {
-            tokio::time::sleep(self.next_look(lead)).await;
+            tokio::time::sleep(self.next_check(lead)).await;
         }
     }
 
@@ -126,7 +128,8 @@ impl Guard {
     /// complete under the lock.
     ///
     /// # Errors
-    /// [`Error::Lost`] if the lock is lost; [`Error::Store`] if the store fails; [`Error::Invalid`] if no TTL is that long.
+    /// [`Error::Lost`] if the lock is lost; [`Error::Store`] if the store fails; [`Error::Invalid`] if `duration` is longer
+    /// than any TTL.
     ///
     /// # Cancellation safety
     /// Same as [`extend`](Self::extend).
@@ -135,7 +138,7 @@ impl Guard {
         if enough(self) {
             return Ok(());
         }
-        // The margin comes off again, and a moment passes on the way.
+        // The safety margin is subtracted again, and the request takes time.
         let needed = duration.saturating_mul(10) / 9 + Duration::from_millis(400);
         let ttl = self.holding.ttl.duration().map_or(needed, |ttl| ttl.max(needed));
         self.extend(ttl).await?;
@@ -147,18 +150,18 @@ impl Guard {
         Err(Error::store(self.lock_id(), Action::Extend, slow))
     }
 
-    /// Extends the lease so that it lasts at least `ttl` (a [`Duration`] or a [`Ttl`]) from now on.
+    /// Extends the lease to last at least `ttl` (a [`Duration`] or a [`Ttl`]) from now.
     ///
-    /// A lease is never shortened: if more than `ttl` is left already, nothing changes. An extension cannot be undone
-    /// either; after `extend(Ttl::NEVER)` the lease ends with its release, or by force.
+    /// A lease is never shortened: if more than `ttl` is left already, nothing changes. An extension cannot be undone:
+    /// after `extend(Ttl::NEVER)`, the lease ends only with its release, or by force.
     ///
     /// # Errors
-    /// [`Error::Lost`] if the lease is over: the lock is lost. [`Error::Store`] if the store fails, which does not mean
-    /// that: the lock stays valid until [`remaining`](Self::remaining) is zero, and extending may be tried again.
-    /// [`Error::Invalid`] for an invalid TTL.
+    /// [`Error::Lost`] if the lease is over. [`Error::Store`] if the store fails: the lock then stays valid until
+    /// [`remaining`](Self::remaining) is zero, and `extend` may be called again. [`Error::Invalid`] for an invalid TTL.
     ///
     /// # Cancellation safety
-    /// If the future is dropped, the lease may have been extended or not; the guard counts on the end that it knows of.
+    /// If the future is dropped, the lease may have been extended or not. The guard then relies on the end of the lease
+    /// that it knows.
     pub async fn extend<V>(&self, ttl: V) -> Result<(), Error>
     where
         V: TryInto<Ttl>,
@@ -172,7 +175,7 @@ impl Guard {
         self.holding.asking(ttl);
         let Answered { result, sent, .. } = self.engine().ask_while_busy(&request, BUSY_LIMIT).await;
         match result {
-            // A guard that is not valid any more stays lost, although no one else may have had the lock.
+            // A guard that is no longer valid stays lost, even if no one else has had the lock.
             Ok(Renewed::Renewed(_)) if self.holding.lose_if_over(self.now()) => Err(self.lost_error()),
             Ok(Renewed::Renewed(lease)) => {
                 self.holding.renewed(lease, sent, ttl);
@@ -189,15 +192,15 @@ impl Guard {
         }
     }
 
-    /// Releases the lock, and reports whether it was held until now.
+    /// Releases the lock, and reports whether it was held until then.
     ///
     /// # Errors
-    /// [`Error::Lost`] if the lease had ended before, so that another holder may have had the lock meanwhile.
-    /// [`Error::Store`] if the store fails; the release is then tried again in the background, and the lock ends
-    /// with its TTL at the latest.
+    /// [`Error::Lost`] if the lease had already ended, so that another holder may have had the lock meanwhile.
+    /// [`Error::Store`] if the store fails; the release is then repeated in the background, and the lock expires with its
+    /// TTL at the latest.
     ///
     /// # Cancellation safety
-    /// If the future is dropped, the release goes on in the background, as when the guard is dropped.
+    /// If the future is dropped, the release continues in the background, as when the guard is dropped.
     pub async fn release(mut self) -> Result<(), Error> {
         self.end();
         let request = self.delete_request();
@@ -205,24 +208,28 @@ impl Guard {
         match result {
             Ok(deleted) if deleted == Deleted::Released || deleted == Deleted::Already && is_repeat => {
                 self.released = true;
-                self.engine().queue.released(self.lock_id());
+                self.engine().wait_queues.released(self.lock_id());
                 Ok(())
             }
             Ok(deleted) => {
                 self.released = true;
-                let by_force = deleted == Deleted::Already;
-                self.holding.lose(if by_force { LostReason::ReleasedByForce } else { LostReason::Expired });
+                let reason = match deleted {
+                    Deleted::Already => LostReason::ReleasedByForce,
+                    _ if self.holding.lose_if_over(self.now()) => LostReason::Expired,
+                    _ => self.engine().why_lost(&self.holding).await,
+                };
+                self.holding.lose(reason);
                 Err(self.lost_error())
             }
             Err(error) => Err(Error::store(self.lock_id(), Action::Release, error)),
         }
     }
 
-    /// Checks the answer of a store that has verified this lock inside a transaction: for implementors of `verify_in`.
+    /// Converts the answer of a store that has verified this lock inside a transaction. For implementors of `verify_in`.
     ///
     /// # Errors
-    /// [`Error::Lost`] if the store has found no lease of this guard, with [`LostReason::Expired`]: it does not say more.
-    /// [`Error::Store`] if it failed.
+    /// [`Error::Lost`] with [`LostReason::Expired`] if the store found no lease of this guard: it does not know the exact
+    /// reason. [`Error::Store`] if the store failed.
     pub fn verified(&self, answer: Result<Option<Fence>, StoreError>) -> Result<Fence, Error> {
         match answer {
             Ok(Some(fence)) => Ok(fence),
@@ -234,8 +241,8 @@ impl Guard {
         }
     }
 
-    /// Transfers the lock without releasing it: the receiver of the token continues with
-    /// [`Lock::resume`](crate::Lock::resume), in another process too, until the lease ends. Nothing renews it meanwhile.
+    /// Transfers the lock without releasing it. The receiver of the token, which may be another process, continues with
+    /// [`Lock::resume`](crate::Lock::resume) before the lease ends. Meanwhile the lease is not renewed.
     pub fn into_owner_token(mut self) -> OwnerToken {
         (self.released, self.is_unknown) = (true, false);
         *self.owner_token()
@@ -251,7 +258,7 @@ impl Guard {
         DeleteRequest::by_owner(self.lock_id().clone(), *self.owner_token()).hold_at_least(self.hold_at_least)
     }
 
-    /// From now on nothing is sent for the owner but its deletes.
+    /// From now on only deletes are sent for the owner.
     fn end(&self) {
         self.holding.end();
         self.engine().renewal.forget(&self.holding);
@@ -267,7 +274,7 @@ impl Guard {
 
     /// How long to sleep until `lead` is left. At most a second: tokio's timer stands still while the machine is
     /// suspended, the lease does not.
-    fn next_look(&self, lead: Duration) -> Duration {
+    fn next_check(&self, lead: Duration) -> Duration {
         let left = self.remaining().map_or(Duration::MAX, |left| left.saturating_sub(lead));
         left.clamp(Duration::from_millis(1), Duration::from_secs(1))
     }

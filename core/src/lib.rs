@@ -1,24 +1,26 @@
 //! The contract, the semantics and the errors of [db-mutex](https://docs.rs/db-mutex), without a database driver.
 //!
-//! From the user inwards, one file for one idea:
+//! From the user inwards, one file per idea:
 //!
 //! | file | idea |
 //! |---|---|
 //! | `mutex` | [`DbMutex`]: a store and the defaults that its locks share |
 //! | `lock` | [`Lock`]: one lock id with its options; acquiring, and running a closure under it |
-//! | `acquire` | one acquisition: its attempts, and the guard that comes of them |
+//! | `acquire` | one acquisition: its attempts, and the resulting guard |
 //! | `guard` | [`Guard`]: the lock while it is held |
 //! | `error` | what can go wrong, for users |
 //! | `engine/` | renewal, release, waiting, and the deadlines of leases |
 //! | `blocking/` | the same for code without a runtime, with the feature `blocking` |
 //! | [`store`] | [`LockStore`]: **the contract** between the mutex and a database, and [`MemoryStore`](store::MemoryStore), the reference |
 //! | [`testing`] | a mutex and a store in memory, and clocks, for tests |
-//! | `values/` | the validated values that requests and answers consist of |
+//! | `values/` | the validated value types of requests and answers |
 //!
-//! Users need [`DbMutex`]. Implementors of a new backend need [`LockStore`], and verify it with the crate
-//! `db-mutex-conformance`.
+//! Users need [`DbMutex`]. Implementors of a new backend need [`LockStore`]; for a database that can compare and swap,
+//! [`store::cas`] is less work. They verify it with the crate `db-mutex-conformance`.
 //!
-//! Architecture invariants: dependencies point down the table only, and no driver is known here.
+//! Architecture invariants: dependencies only point down the table, and this crate knows no driver.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(unix))]
 compile_error!("db-mutex supports Unix only (Linux, macOS and others); Windows is not supported");
@@ -50,7 +52,7 @@ pub use crate::run_error::RunError;
 pub use crate::store::{Holder, StoreError, StoreErrorKind};
 pub use crate::values::{Fence, HolderName, Invalid, LockId, LostReason, OwnerToken, TableName, Ttl, WaitLimit};
 
-/// What operators look at: the rows of locks.
+/// The rows of locks, for operators.
 pub mod admin {
     pub use crate::store::{Lease, ListFilter, LockRow, LockState, StoreTime};
 }

@@ -8,7 +8,7 @@ use crate::{DbMutex, Error, Guard, Invalid, LockId, LostReason, OwnerToken, RunE
 
 /// A handle to one lock and its options, returned by [`DbMutex::lock`]. It holds nothing yet.
 ///
-/// Options have the mutex's defaults. Invalid options and ids are reported when the lock is acquired.
+/// Options that are not set use the mutex's defaults. Invalid options and ids are reported when the lock is acquired.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -40,7 +40,7 @@ impl Lock {
     }
 
     /// Sets how long the lease lasts: a [`Duration`] or a [`Ttl`]. Default: the mutex's
-    /// [`ttl`](crate::DbMutexBuilder::ttl), which is 30 minutes unless `DB_MUTEX_TTL_SECONDS` or code sets another.
+    /// [`ttl`](crate::DbMutexBuilder::ttl), which is 30 minutes unless set in code or by `DB_MUTEX_TTL_SECONDS`.
     pub fn ttl<V>(mut self, ttl: V) -> Self
     where
         V: TryInto<Ttl>,
@@ -51,32 +51,32 @@ impl Lock {
     }
 
     /// Sets how long to wait while another holder has the lock: a [`Duration`] or a [`WaitLimit`]. Default: the mutex's
-    /// [`wait`](crate::DbMutexBuilder::wait), which is not at all unless code sets another.
+    /// [`wait`](crate::DbMutexBuilder::wait). If that is not set either, [`acquire`](Self::acquire) does not wait.
     pub fn wait(mut self, limit: impl Into<WaitLimit>) -> Self {
         self.options.wait = limit.into();
         self
     }
 
-    /// Sets how long the lock stays taken after its acquisition, even if it is released sooner; at most the TTL. Default: the
-    /// mutex's [`hold_at_least`](crate::DbMutexBuilder::hold_at_least), which is zero unless code sets another.
+    /// Sets how long the lock stays taken after its acquisition, even if it is released sooner; at most the TTL. Default:
+    /// the mutex's [`hold_at_least`](crate::DbMutexBuilder::hold_at_least), which is zero unless set in code.
     pub fn hold_at_least(mut self, hold_at_least: Duration) -> Self {
         self.options.hold_at_least = hold_at_least;
         self
     }
 
     /// Sets whether the lease is renewed while the guard lives. Default: the mutex's
-    /// [`keep_alive`](crate::DbMutexBuilder::keep_alive), which is no unless code sets another.
+    /// [`keep_alive`](crate::DbMutexBuilder::keep_alive), which is `false` unless set in code.
     ///
-    /// With it a short TTL serves a job of unknown length: a crash blocks others for no more than the TTL. The lease is
-    /// renewed when a third of the TTL is over; an attempt that fails is repeated until the lease ends. A thread of the
-    /// mutex does that, so code under the lock may block its own runtime.
+    /// With renewal, a short TTL suits a job of unknown length: after a crash, others wait no longer than the TTL. The
+    /// lease is renewed when a third of the TTL has passed. Failed attempts are repeated until the lease ends. Renewals run
+    /// on a background thread of the mutex, so the work under the lock may block its own runtime.
     pub fn keep_alive(mut self, keep_alive: bool) -> Self {
         self.options.keep_alive = keep_alive;
         self
     }
 
-    /// Sets how long the lock may be held with renewals. After that it counts as lost, however long the lease still lasts.
-    /// This way a hung job cannot block others forever. Default: no limit.
+    /// Sets how long the lock may be held with renewals. After that it counts as lost, even if the lease has not ended, so
+    /// that a hung job cannot block others forever. Default: no limit.
     pub fn hold_at_most(mut self, hold_at_most: Duration) -> Self {
         self.options.hold_at_most = Some(hold_at_most);
         self
@@ -88,7 +88,7 @@ impl Lock {
         self
     }
 
-    /// Describes why the lock is held; appended to the holder's name that others see. Default: no label.
+    /// Sets a description of why the lock is held. It is appended to the holder's name that others see. Default: no label.
     pub fn label(mut self, label: impl AsRef<str>) -> Self {
         let name = self.mutex.shared.options.holder.clone();
         self.options.holder = name.and_then(|name| name.labelled(label.as_ref()));
@@ -97,21 +97,21 @@ impl Lock {
 
     /// Acquires the lock, waiting for it up to the [wait limit](Self::wait).
     ///
-    /// The waiters of a process (of this mutex and its clones) are served in the order in which they came, and only the
-    /// first of them asks the store; a release in the same process wakes it at once. Between processes there is no order.
-    /// If the store fails for a reason that may pass, it is asked again until the limit is over.
+    /// Waiters of this mutex and its clones are served in order of arrival, and only the first of them sends requests to
+    /// the store. A release in the same process wakes it at once. There is no order between processes. If the store fails
+    /// for a reason that may be temporary, the attempt is repeated until the wait limit.
     ///
     /// # Errors
     /// [`Error::Held`] if another holder kept the lock for the whole wait limit; [`Error::Store`] if the store fails, which
     /// says nothing about who holds the lock; [`Error::Invalid`] for an invalid id or option.
     ///
     /// # Cancellation safety
-    /// The future may be dropped at any time. If the lock was granted meanwhile, it is released in the background.
+    /// The future may be dropped at any time. If the lock has been granted, it is released in the background.
     pub async fn acquire(&self) -> Result<Guard, Error> {
         self.acquire_within(self.options.wait).await
     }
 
-    /// Acquires the lock if it is free. Never waits for another holder, whatever the [wait limit](Self::wait) is.
+    /// Acquires the lock if it is free. Never waits for another holder, even if a [wait limit](Self::wait) is set.
     ///
     /// # Errors
     /// Same as [`acquire`](Self::acquire).
@@ -122,14 +122,14 @@ impl Lock {
         self.acquire_within(WaitLimit::DontWait).await
     }
 
-    /// Acquires the lock like [`acquire`](Self::acquire), runs `body`, releases the lock, and returns what `body` returned.
+    /// Acquires the lock like [`acquire`](Self::acquire), runs `body`, releases the lock, and returns the output of `body`.
     ///
-    /// Whatever `body` returns reaches the caller, an error too: a release that fails after it does not hide it (the lock
-    /// then ends with its TTL, and a warning is logged). If `body` panics, the lock is released as when a guard is dropped.
+    /// The output of `body` always reaches the caller, even if it is an error. If the release fails afterwards, a warning
+    /// is logged, and the lock expires with its TTL. If `body` panics, the lock is released as when a guard is dropped.
     ///
     /// # Errors
-    /// [`RunError::Acquire`] with the error of [`acquire`](Self::acquire), and [`RunError::Lost`] if the lock was lost before
-    /// `body` ended; it contains the output of `body`, unless that was dropped ([`OnLost::Drop`]).
+    /// [`RunError::Acquire`] with the error of [`acquire`](Self::acquire), and [`RunError::Lost`] if the lock was lost
+    /// before `body` ended; it contains the output of `body`, unless `body` was dropped ([`OnLost::Drop`]).
     ///
     /// # Cancellation safety
     /// If the future is dropped, `body` is dropped at its current await point, and the lock is released in the background.
@@ -148,19 +148,19 @@ impl Lock {
         skipped_if_held(self.run(body).await)
     }
 
-    /// Takes over a lock that another guard, in this process or another, has handed over with
-    /// [`Guard::into_owner_token`].
+    /// Takes over a lock that a guard in this or another process has handed over with [`Guard::into_owner_token`].
     ///
-    /// The lease lasts at least this lock's TTL from now on if one was set in code, on the lock or the mutex. Otherwise it
-    /// stays as long as it is, and is renewed for the longest TTL that it was acquired or renewed with: the default TTL and
-    /// `DB_MUTEX_TTL_SECONDS` are for locks that are acquired here. A lease is never shortened.
+    /// If a TTL was set in code, on the lock or the mutex, the lease is extended to last at least that long from now.
+    /// Otherwise the lease stays as it is, and renewals use the longest TTL that it was acquired or renewed with. (The
+    /// default TTL and `DB_MUTEX_TTL_SECONDS` apply only to locks that are acquired here.) A lease is never shortened.
     ///
-    /// A command that `db-mutex run` has started does so with the owner in its environment (`DB_MUTEX_OWNER`, read with
-    /// [`OwnerToken::from_hex`]); both then hold the lock, and whichever releases it first has released it.
+    /// A command that was started by `db-mutex run` can resume the lock that it runs under: the environment variable
+    /// `DB_MUTEX_OWNER` contains the owner token, which [`OwnerToken::from_hex`] reads. Both then hold the lock, and the
+    /// first release by either ends it.
     ///
     /// # Errors
-    /// [`Error::Lost`] if that owner does not hold the lock any more; [`Error::Store`] if the store fails, which does
-    /// not mean that; [`Error::Invalid`] for an invalid id or option.
+    /// [`Error::Lost`] if that owner no longer holds the lock. [`Error::Store`] if the store fails, which says nothing
+    /// about the lock. [`Error::Invalid`] for an invalid id or option.
     ///
     /// # Cancellation safety
     /// If the future is dropped, the lease may have been extended.
@@ -197,7 +197,7 @@ impl Lock {
     }
 }
 
-/// What running a closure returns after its end, given how the release ended.
+/// The result of running a closure, given the result of the release.
 pub(crate) fn released<T>(
     lock_id: LockId,
     release: Result<(), Error>,
@@ -215,7 +215,7 @@ pub(crate) fn released<T>(
     }
 }
 
-/// `None`, and an event, for a closure that was not run because the lock is held.
+/// Turns [`Error::Held`] into `None` and an event.
 pub(crate) fn skipped_if_held<T>(outcome: Result<T, RunError<T>>) -> Result<Option<T>, RunError<T>> {
     match outcome {
         Ok(output) => Ok(Some(output)),

@@ -8,9 +8,9 @@ use crate::{
     Action, DbMutexBuilder, DeleteRequest, Deleted, Error, Guard, Lock, LockId, LockStore, RunError, StoreError, Ttl,
 };
 
-/// A mutex in a database: long jobs exclude each other, across processes and machines.
+/// A mutex in a database. It keeps jobs from overlapping, across processes and machines.
 ///
-/// It consists of a store and the defaults of its locks. Cheap to clone; clones share everything.
+/// It consists of a store and the default options of its locks. Cheap to clone; clones share everything.
 ///
 /// ```
 /// use db_mutex_core::{DbMutex, Error};
@@ -27,10 +27,10 @@ use crate::{
 ///
 /// # Which kind of mutex should you use?
 ///
-/// This one is for jobs of seconds to hours that must not overlap in *different processes*, and that share a database
-/// anyway. Within one process, [`tokio::sync::Mutex`](https://docs.rs/tokio/latest/tokio/sync/struct.Mutex.html) is a
-/// thousand times as fast and cannot be lost. If all the work is in one transaction, a row lock of the database
-/// (`SELECT … FOR UPDATE`) is simpler.
+/// Use this one for jobs of seconds to hours that must not overlap in *different processes*, if those processes share a
+/// database anyway. Within one process, [`tokio::sync::Mutex`](https://docs.rs/tokio/latest/tokio/sync/struct.Mutex.html)
+/// is much faster and cannot be lost. If all the work is in one transaction, a row lock of the database (`SELECT … FOR
+/// UPDATE`) is simpler.
 ///
 /// # What it promises
 ///
@@ -38,47 +38,47 @@ use crate::{
 ///   [fencing token](crate::Fence) of each acquisition is greater than every earlier one of that lock.
 /// - **Validity.** While [`Guard::is_valid`] returns `true`, no one else has been granted the lock, provided that the
 ///   database's clock does not step forward, in sum during one lease, by more than the safety margin and that no
-///   acknowledged commit is lost. This holds for every interleaving of the client's own requests: late, repeated, abandoned
-///   or reordered.
-/// - **What a lease cannot do.** Nothing stops your code when its lease expires: work in flight may overlap a successor's.
-///   Pass [`Guard::fence`] to the resource, or verify the lock inside your own transaction if your data is in the same
-///   database.
-/// - **Liveness.** A crashed holder blocks others for at most the longest TTL that it asked for. If the database's clock was
-///   ahead for a while, that is counted from the first attempt of another after it is right again; of a clock that was ahead
-///   by less than 10 s, or a tenth of the TTL, nothing is noticed, and that much is added. A released lock is free, whatever
-///   the clock says later.
+///   acknowledged commit is lost. This holds however the client's own requests interleave: late, repeated, abandoned or
+///   reordered.
+/// - **What a lease cannot do.** Nothing stops your code when its lease expires: work in flight may overlap the next
+///   holder's. Pass [`Guard::fence`] to the resource, or verify the lock inside your own transaction if your data is in the
+///   same database.
+/// - **Liveness.** A crashed holder blocks others for at most the longest TTL that it requested. If the database's clock
+///   was ahead for a while, that time counts from the first attempt by another client after the clock was corrected. If the
+///   clock was ahead by less than 10 s, or less than a tenth of the TTL if that is more, this is not detected, and others
+///   wait that much longer. A released lock is free, even if the clock is wrong later.
 ///
 /// # Reentrancy
 ///
-/// A lock is not reentrant. Acquiring a lock that this process holds already waits for the other guard like for any other
-/// holder, and fails with [`Error::Held`] at the wait limit: two tasks of one process exclude each other too.
+/// A lock is not reentrant: two tasks of one process exclude each other too. If this process already holds the lock,
+/// `acquire` treats that guard like any other holder: it waits, and returns [`Error::Held`] at the wait limit.
 ///
 /// # Fairness
 ///
-/// The waiters of one mutex and its clones are served in the order in which they came. Between processes there is no order.
+/// The waiters of one mutex and its clones are served in order of arrival. Between processes there is no order.
 ///
 /// # Runtimes
 ///
-/// Requests run in the tokio runtime in which the mutex was first used. Everything else runs on a thread of the mutex, which
-/// starts at the first need and has connections of its own: renewals, the questions of those who wait, releases of dropped
-/// guards, and requests from other runtimes. So a runtime that is blocked, or that ends, loses no lock. (A store on a pool of
-/// your application sends everything through that pool, and depends on its runtime.)
+/// Requests run in the tokio runtime in which the mutex was first used. Everything else runs on a background thread of the
+/// mutex: renewals, waiting, releases of dropped guards, and requests from other runtimes. This thread starts when it is
+/// first needed, and has its own connections. So no lock is lost because a runtime is blocked or ends. (A store on your
+/// application's pool sends everything through that pool, and depends on its runtime.)
 ///
-/// Code without a runtime calls the methods of the module `blocking`, which the feature of that name adds.
+/// For code without a runtime, use the module `blocking` (feature `blocking`).
 ///
-/// A forked child cannot use the mutex of its parent: its calls fail, and its guards release nothing.
+/// After a fork, the child cannot use the mutex of its parent: its calls fail, and its guards release nothing.
 ///
 /// # Dropping
 ///
-/// Dropping a [`Guard`], or the future of an acquisition, releases in the background; see [`Guard`](Guard#dropping). Such a
-/// release is repeated until it is done or the lease is over. Dropping the last clone of a mutex does not wait for them; they
-/// have five seconds then.
+/// Dropping a [`Guard`], or the future of an acquisition, releases the lock in the background; see
+/// [`Guard`](Guard#dropping). The release is repeated until it succeeds or the lease is over. Dropping the last clone of a
+/// mutex does not wait for these releases; they get five more seconds.
 ///
 /// # Process exit
 ///
-/// When the process exits, releases in the background are cut off, and their locks stay until their TTL. Call
-/// [`shutdown`](Self::shutdown) before, which waits for them. Guards in variables of `main` are dropped too late for that:
-/// release them first.
+/// When the process exits, background releases are cut off, and their locks stay taken until their TTL. To wait for them,
+/// call [`shutdown`](Self::shutdown) at the end of `main`. Guards that are still in variables of `main` are dropped only
+/// after that call, so release them first.
 #[derive(Debug, Clone)]
 pub struct DbMutex {
     pub(crate) shared: Arc<Shared>,
@@ -101,7 +101,7 @@ impl DbMutex {
     /// Returns a mutex on `store` with the default options; see [`builder`](Self::builder).
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `DB_MUTEX_TTL_SECONDS` is set and is not a TTL.
+    /// [`Error::Invalid`] if `DB_MUTEX_TTL_SECONDS` is set and is not a valid TTL.
     pub fn new(store: impl LockStore) -> Result<Self, Error> {
         Self::builder(store).build()
     }
@@ -111,8 +111,8 @@ impl DbMutex {
         DbMutexBuilder::new(Arc::new(store))
     }
 
-    /// Returns a handle to a lock. **Nothing is acquired yet**, unlike with `lock` of other mutexes. An invalid id is reported
-    /// by [`acquire`](Lock::acquire).
+    /// Returns a handle to a lock. **Nothing is acquired yet**, unlike with the `lock` method of other mutexes. An invalid
+    /// id is reported by [`acquire`](Lock::acquire).
     ///
     /// The id is a `&str`, a `String`, a [`LockId`], or anything else that is [`AsRef<str>`].
     pub fn lock(&self, lock_id: impl AsRef<str>) -> Lock {
@@ -150,7 +150,7 @@ impl DbMutex {
         self.lock(lock_id).run_or_skip(body).await
     }
 
-    /// Reads the row of a lock; `None` if it was never acquired, or its row was purged.
+    /// Returns the row of a lock, or `None` if the lock was never acquired or its row was purged.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an invalid id, [`Error::Store`] if the store fails.
@@ -159,7 +159,7 @@ impl DbMutex {
         self.read(lock_id.clone()).await.map_err(|error| Error::store(&lock_id, Action::Read, error))
     }
 
-    /// Reads the rows of many locks, in the order of their ids' bytes.
+    /// Returns the rows of the locks that `filter` selects, ordered by the bytes of their ids.
     ///
     /// # Errors
     /// [`Error::Store`] if the store fails.
@@ -169,10 +169,10 @@ impl DbMutex {
         list.await.map_err(|error| of_many(Action::List, error))
     }
 
-    /// Releases the lock regardless of who holds it. Returns whether it was held, or resting.
+    /// Releases the lock regardless of who holds it. Returns whether it was held or resting.
     ///
-    /// It ends the acquisition that it finds, and no other: if the lock is released and granted again meanwhile, the new
-    /// holder keeps it. The holder notices only at its next renewal, so make sure that it has stopped. Fencing tokens keep
+    /// It ends only the acquisition that it finds. If the lock is released and granted again meanwhile, the new holder
+    /// keeps it. The holder notices only at its next renewal, so make sure that it has stopped. Fencing tokens keep
     /// increasing.
     ///
     /// # Errors
@@ -189,11 +189,12 @@ impl DbMutex {
         Ok(deleted.map_err(failed)? == Deleted::Released)
     }
 
-    /// Removes the rows of locks that became free at least `older_than` ago, and returns how many.
+    /// Removes the rows of locks that became free at least `older_than` ago, and returns their number. The number may be
+    /// too small if a connection broke meanwhile.
     ///
-    /// Housekeeping only: an expired lock is granted whether or not its row was purged. Keep `older_than` longer than
-    /// your database's clock may ever step back (a day, say), because without its row an id's fencing token starts again
-    /// at the clock.
+    /// This is housekeeping only: an expired lock is granted whether or not its row was purged. Choose `older_than` longer
+    /// than your database's clock may ever step back, for example a day. Without its row, the next fencing token of an id
+    /// depends on the clock alone.
     ///
     /// # Errors
     /// [`Error::Store`] if the store fails.
@@ -202,13 +203,13 @@ impl DbMutex {
         purge.await.map_err(|error| of_many(Action::Purge, error))
     }
 
-    /// Waits up to `limit` for dropped guards and abandoned acquisitions to be released, and returns the ids that are still
-    /// pending; they end with their TTL.
+    /// Waits up to `limit` until dropped guards and abandoned acquisitions are released. Returns the ids that are still
+    /// pending; their locks expire with their TTL.
     ///
     /// Call it before the process exits. Locks whose guards are alive are not touched.
     ///
     /// # Cancellation safety
-    /// The future may be dropped at any time; the releases go on.
+    /// The future may be dropped at any time; the releases continue.
     pub async fn shutdown(&self, limit: Duration) -> Vec<LockId> {
         let engine = &self.shared.engine;
         engine.time.within(limit, engine.releases.drained()).await;
@@ -221,7 +222,7 @@ impl DbMutex {
         self.shared.engine.call(|store| async move { store.find(&lock_id).await }).await
     }
 
-    /// The TTL of locks for which none is set.
+    /// Returns the TTL of locks that do not set their own.
     pub fn ttl(&self) -> Ttl {
         self.shared.options.ttl.clone().unwrap_or_default()
     }

@@ -4,10 +4,10 @@ use thiserror::Error as ThisError;
 
 use crate::{Error, LockId, LostReason};
 
-/// Why running a closure under a lock failed: what [`Lock::run`](crate::Lock::run) returns.
+/// Why running a closure under a lock failed: the error of [`Lock::run`](crate::Lock::run).
 ///
-/// `T` is what the closure returned, so that finished work is not lost. In a function that returns [`Error`], `?` converts
-/// it; the output is then dropped, and a warning is logged.
+/// `T` is the output of the closure, so that finished work is not lost. In a function that returns [`Error`], `?` converts
+/// this error; the output is then dropped, and a warning is logged.
 ///
 /// ```
 /// # use db_mutex_core::{DbMutex, Error, RunError, testing::MemoryStore};
@@ -37,7 +37,7 @@ pub enum RunError<T> {
         lock_id: LockId,
         /// Why it was lost.
         reason: LostReason,
-        /// What the closure returned all the same; `None` if it was dropped at an await point, as
+        /// The output of the closure; `None` if the closure was dropped at an await point, as
         /// [`OnLost::Drop`](crate::OnLost::Drop) asks.
         output: Option<T>,
     },

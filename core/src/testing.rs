@@ -6,8 +6,11 @@ pub use crate::values::{ClientTime, Clock, ManualClock, SystemClock};
 
 /// Returns a mutex in memory, and the clock of its leases, which stands still until the test moves it.
 ///
-/// Its background runs in the runtime that uses it, and its waits follow tokio's time: a test that pauses tokio's time waits
-/// for nothing.
+/// Its background work runs in the runtime that uses it, and follows tokio's time. So a test that pauses tokio's time does
+/// not have to wait.
+///
+/// Its blocking form works on a thread without a runtime if no runtime has used the mutex before. Otherwise it works in
+/// `spawn_blocking` of that runtime. Elsewhere it returns an error, because nothing may drive that runtime meanwhile.
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,7 +28,7 @@ pub use crate::values::{ClientTime, Clock, ManualClock, SystemClock};
 /// ```
 ///
 /// # Panics
-/// If `DB_MUTEX_TTL_SECONDS` is set and is not a TTL.
+/// If `DB_MUTEX_TTL_SECONDS` is set and is not a valid TTL.
 pub fn mutex() -> (DbMutex, ManualClock) {
     let clock = ManualClock::new();
     let built = DbMutex::builder(MemoryStore::with_clock(clock.clone())).clock(clock.clone()).build();

@@ -51,7 +51,7 @@ impl Subscriber for Ear {
 #[test]
 fn each_step_is_told_and_no_owner_token_is() {
     let ear = Ear::default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let mut secrets = Vec::new();
     tracing::subscriber::with_default(ear.clone(), || {
         runtime.block_on(async {

@@ -114,6 +114,8 @@ fn where_no_thread_can_be_started_calls_return_errors() {
 fn without_threads() {
     assert!(thread::Builder::new().spawn(|| ()).is_err(), "a thread can be started");
     println!("without threads");
+    #[cfg(feature = "blocking")]
+    opening_for_blocking_code_fails();
     let mutex = DbMutex::new(MemoryStore::new()).unwrap();
     let first = runtime();
     let in_time = async |work: &mut (dyn Future<Output = Result<(), Error>> + Unpin)| {
@@ -135,4 +137,13 @@ fn without_threads() {
         let error = in_time(&mut Box::pin(async { lock.acquire().await.map(drop) })).await.unwrap_err();
         assert!(matches!(error, Error::Store { .. }), "{error:?}");
     });
+}
+
+/// Also where a runtime may not be dropped: in async code.
+#[cfg(feature = "blocking")]
+fn opening_for_blocking_code_fails() {
+    let open = || db_mutex_core::blocking::open(async { Ok(MemoryStore::new()) }).map(drop).unwrap_err();
+    assert!(matches!(open(), Error::Connect { .. }));
+    let workers = Builder::new_multi_thread().worker_threads(1).thread_stack_size(1 << 20).build().unwrap();
+    assert!(matches!(workers.block_on(async { open() }), Error::Connect { .. }));
 }

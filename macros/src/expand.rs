@@ -12,7 +12,7 @@ use crate::function::{Body, Function};
 use crate::id::Template;
 use crate::value::{Limit, OnLost};
 
-/// Writes the function anew, with its body under the lock. Signature and attributes stay as they are.
+/// Rewrites the function with its body under the lock. Signature and attributes stay as they are.
 pub(crate) fn function(arguments: &Arguments, id: &Template, function: Function) -> TokenStream {
     let Function { attributes, visibility, signature, inner, body, output } = function;
     let body = match body {

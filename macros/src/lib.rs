@@ -11,6 +11,8 @@
 //!
 //! What the generated code calls is in `src/attribute.rs` of the crate `db-mutex`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod arguments;
 mod checks;
 mod duration;

@@ -1,9 +1,12 @@
 //! Whether a thread may block, for the feature `blocking` of [db-mutex](https://docs.rs/db-mutex).
 //!
-//! It is a crate, so that only programs with that feature need a tokio as new as this: 1.54 is the first that says whether the
-//! thread drives a runtime.
+//! It is a separate crate, so that only programs with that feature need tokio 1.54, the first version that reports whether
+//! a thread drives a runtime.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use tokio::runtime::{Handle, RuntimeFlavor, worker_index};
 use tokio::task::block_in_place;
@@ -23,6 +26,8 @@ pub enum MayBlock {
 pub enum Refused {
     /// It drives a current-thread runtime, in which nothing else would go on.
     CurrentThread,
+    /// It has entered a multi-thread runtime, and is none of its workers.
+    Entered,
     /// It is ending: tokio's part of it is gone.
     Ending,
 }
@@ -44,11 +49,23 @@ impl MayBlock {
     }
 
     /// Runs code that blocks.
-    pub fn run<T>(self, block: impl FnOnce() -> T) -> T {
-        match self {
-            Self::Plain => block(),
-            Self::Worker => block_in_place(block),
+    ///
+    /// # Errors
+    /// [`Refused::Entered`]; the code has not run. This is found out only here, because tokio says which runtime a thread has
+    /// entered, and that it drives one, but not which one: with the handle of another runtime entered in async code of a
+    /// current-thread runtime they differ, and tokio panics. The message of that panic is printed, too.
+    pub fn run<T>(self, block: impl FnOnce() -> T) -> Result<T, Refused> {
+        if self == Self::Plain {
+            return Ok(block());
         }
+        let mut has_begun = false;
+        let in_place = AssertUnwindSafe(|| {
+            block_in_place(|| {
+                has_begun = true;
+                block()
+            })
+        });
+        catch_unwind(in_place).or_else(|panic| if has_begun { resume_unwind(panic) } else { Err(Refused::Entered) })
     }
 }
 
@@ -58,6 +75,10 @@ impl fmt::Display for Refused {
             Self::CurrentThread => {
                 "this is async code of a current-thread runtime, which would stand still; use the async form, or call it in \
                  `tokio::task::spawn_blocking`"
+            }
+            Self::Entered => {
+                "tokio does not let this thread block: it has entered a multi-thread runtime, perhaps in async code of another \
+                 one, which would stand still; use the async form, or call it in `tokio::task::spawn_blocking`"
             }
             Self::Ending => "the thread is ending; do it before",
         })
@@ -113,7 +134,7 @@ mod tests {
     fn a_multi_thread_runtime_may_and_never_panics() {
         let here = || {
             let may = MayBlock::here();
-            may.unwrap().run(|| ());
+            may.unwrap().run(|| ()).unwrap();
             may
         };
         multi_thread().block_on(async move {
@@ -129,6 +150,26 @@ mod tests {
         });
     }
 
+    #[test]
+    fn a_thread_that_is_no_worker_of_the_runtime_that_it_has_entered_may_not() {
+        let (other, mut has_run) = (multi_thread(), false);
+        current_thread().block_on(async {
+            let _entered = other.enter();
+            let refused = MayBlock::here().unwrap().run(|| has_run = true);
+            assert_eq!(refused, Err(Refused::Entered));
+        });
+        assert!(!has_run);
+    }
+
+    #[test]
+    fn a_panic_of_the_code_is_passed_on() {
+        multi_thread().block_on(async {
+            let panics = spawn(async { MayBlock::here().unwrap().run(|| resume_unwind(Box::new("on purpose"))) });
+            let panicked: Result<Result<(), Refused>, _> = panics.await;
+            assert_eq!(*panicked.unwrap_err().into_panic().downcast::<&str>().unwrap(), "on purpose");
+        });
+    }
+
     /// The task that it waits for is another of the only worker.
     #[test]
     fn the_other_tasks_of_a_worker_go_on() {
@@ -138,7 +179,7 @@ mod tests {
                 spawn(async move { send.send(42) });
                 MayBlock::here().unwrap().run(|| receive.recv_timeout(std::time::Duration::from_secs(60)))
             });
-            assert_eq!(task.await.unwrap(), Ok(42));
+            assert_eq!(task.await.unwrap(), Ok(Ok(42)));
         });
     }
 }

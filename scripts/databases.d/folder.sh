@@ -8,12 +8,12 @@ claim_folder() {
     [[ $root =~ ^/[A-Za-z0-9/._-]+$ ]] || die "$root has characters that need quoting: set DB_MUTEX_TEST_DIR"
     while :; do
         mkdir -p "$root"
-        [ -O "$root" ] || die "$root belongs to somebody else: set DB_MUTEX_TEST_DIR"
+        [ -O "$root" ] || die "$root belongs to another user: set DB_MUTEX_TEST_DIR"
         # `down` removes the folder, so it must be one that this script made.
         [ -z "$(ls -A "$root")" ] || [ -e "$root/lock" ] || die "$root is not empty, and not a folder of ours"
         exec 9>"$root/lock"
         flock 9
-        # While we waited, `down` may have removed the folder: then the lock we hold is nobody's any more.
+        # While we waited, `down` may have removed the folder: then the lock that we hold is on a deleted file.
         [ ! "$root/lock" -ef "/proc/$$/fd/9" ] || break
     done
     [ -e "$root/password" ] || make_password
@@ -36,7 +36,7 @@ free_port() {
     local port
     while :; do
         port=$((20000 + SRANDOM % 12000))
-        if grep -qsxF "$port" "$root"/*/port; then continue; fi
+        if grep -qsxF "$port" "$root"/*/port*; then continue; fi
         (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
     done
     echo "$port"

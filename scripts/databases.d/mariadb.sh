@@ -50,9 +50,11 @@ mariadb_command() { # NAME
     command=("${as[@]}" "${environment[@]}" mariadbd "${options[@]}")
 }
 
-mariadb_login() { # NAME
+mariadb_client() { # NAME ARGUMENT…
     MYSQL_PWD=$(password) mariadb --no-defaults --host=127.0.0.1 --port="$(port_of "$1")" --user="$user" \
-        --connect-timeout=3 -e 'select 1' "$database"
+        --connect-timeout=3 "${@:2}" "$database"
 }
+
+mariadb_login() { mariadb_client "$1" -e 'select 1'; } # NAME
 
 mariadb_url() { echo "mysql://$(url_login)@127.0.0.1:$(port_of "$1")/$database"; }

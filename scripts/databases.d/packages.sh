@@ -19,7 +19,7 @@ install_missing() { # NAME…
 readonly policy=/usr/sbin/policy-rc.d
 readonly cluster=/etc/postgresql-common/createcluster.d/db-mutex.conf
 
-# Its own shell, so that the trap undoes both files whatever happens, and the lock on policy-rc.d's folder ends: a
+# Its own shell, so that the trap always undoes both files, and the lock on policy-rc.d's folder ends: a
 # second install at the same time would lose its protection at the end of the first.
 apt_install() ( # PACKAGE…
     exec 8<"${policy%/*}"
@@ -33,8 +33,11 @@ apt_install() ( # PACKAGE…
     apt-get -o DPkg::Lock::Timeout=300 update >>"$log" 2>&1 || true
     apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@" </dev/null >>"$log" 2>&1 ||
         fail "apt-get install $*" "$log"
-    # PgBouncer's own service would come up at the next boot.
-    if [[ " $* " = *" pgbouncer "* ]]; then update-rc.d pgbouncer disable >>"$log" 2>&1 || true; fi
+    # Their own services would come up at the next boot.
+    local service
+    for service in pgbouncer pgpool2 haproxy; do
+        if [[ " $* " = *" $service "* ]]; then update-rc.d "$service" disable >>"$log" 2>&1 || true; fi
+    done
     rm -f "$log"
 )
 

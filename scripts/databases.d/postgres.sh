@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2154,SC2034 # sourced by ../databases, which sets root; `command` is for launch
-# postgres, postgres-tls, postgres-plain and postgres-faketime: servers from one template, which differ in TLS and in
-# their clock.
+# postgres, postgres-tls, postgres-plain, postgres-faketime, postgres-one and postgres-two: servers from one template, which
+# differ in TLS, in their clock, and in whether they follow another. postgres-standby is a copy of postgres that follows it, so
+# `start` needs that one to be up.
 
 postgres_packages() {
     package_unless openssl openssl
@@ -42,9 +43,17 @@ has_statistics() {
 postgres_make() { # NAME
     local dir=$root/$1
     run_as postgres
-    postgres_template
     server_folders "$dir/s"
-    cp -a "$root/postgres-template/data" "$dir/data"
+    if [ -n "$(peer_of "$1")" ] && made "$(peer_of "$1")"; then
+        clone_peer "$1"
+        return
+    fi
+    if [ "$1" = postgres-standby ]; then
+        postgres_copy "$dir/data"
+    else
+        postgres_template
+        cp -a "$root/postgres-template/data" "$dir/data"
+    fi
     postgres_settings "$1" >>"$dir/data/postgresql.conf"
     case $1 in
         postgres) certify "$1" DNS:localhost,IP:127.0.0.1 ;;
@@ -52,19 +61,29 @@ postgres_make() { # NAME
     esac
 }
 
+# A replica of postgres, as it is now.
+postgres_copy() { # FOLDER
+    server_folders "$1"
+    quietly pg_basebackup "$root/postgres/log" "${as[@]}" "PGPASSWORD=$(password)" "$(postgres_programs)/pg_basebackup" \
+        --checkpoint=fast --write-recovery-conf --pgdata="$1" \
+        --dbname="host=127.0.0.1 port=$(port_of postgres) user=$user sslmode=disable"
+}
+
 postgres_settings() { # NAME
     cat <<END
 listen_addresses = '127.0.0.1'
-port = $(port_of "$1")
-unix_socket_directories = '$root/$1/s'
 max_connections = 200
-fsync = on
 wal_level = replica
 log_line_prefix = '%m [%p] %q%u@%d '
 log_timezone = 'UTC'
 END
     if has_statistics; then echo "shared_preload_libraries = 'pg_stat_statements'"; fi
-    case $1 in postgres-plain | postgres-faketime) return 0 ;; esac
+    # These are killed and copied often. Nothing is lost while the machine stays up; without waiting for the disk a copy is
+    # there in a second.
+    if [ -n "$(peer_of "$1")" ]; then printf '%s\n' 'fsync = off' 'wal_retrieve_retry_interval = 100ms'; fi
+    # With a standby the last setting of a name counts: those of postgres were copied.
+    if [ "$1" = postgres-standby ]; then echo "ssl = off"; fi
+    case $1 in postgres-plain | postgres-faketime | postgres-one | postgres-two | postgres-standby) return 0 ;; esac
     cat <<END
 ssl = on
 ssl_ca_file = '$root/$1/ca.pem'
@@ -77,7 +96,9 @@ postgres_command() { # NAME
     local environment
     run_as postgres
     mapfile -t environment < <(faketime_environment "$1")
-    command=("${as[@]}" "${environment[@]}" "$(postgres_programs)/postgres" -D "$root/$1/data")
+    # What the settings of a copy must not be. A standby reports to its primary under the cluster's name.
+    command=("${as[@]}" "${environment[@]}" "$(postgres_programs)/postgres" -D "$root/$1/data" -c "port=$(port_of "$1")"
+        -c "unix_socket_directories=$root/$1/s" -c "cluster_name=$1")
 }
 
 postgres_login() { # NAME

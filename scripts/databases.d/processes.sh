@@ -2,7 +2,7 @@
 # Starting, recognising and stopping one server. Every server runs in the foreground of a session of its own, as a
 # child that we started, so that its pid is known without asking it.
 
-readonly patience=60 # seconds for a started server to let somebody log in
+readonly start_limit=60 # seconds for a started server to accept a login
 
 # Shows the end of a log, and gives up.
 fail() { # WHAT LOG
@@ -17,7 +17,7 @@ quietly() { # WHAT LOG COMMAND…
 
 # Sets `account`, the system user that servers of this kind run as (they refuse root), and `as`, the words in front of
 # a command to run it so, without the caller's environment.
-run_as() { # USER…: the first that exists; nobody otherwise
+run_as() { # USER…: the first that exists; otherwise the account called nobody
     as=(env -i "PATH=$PATH" LC_ALL=C.UTF-8)
     account=$(id -un)
     [ "$(id -u)" = 0 ] || return 0
@@ -38,18 +38,19 @@ server_folders() { # FOLDER…
 alive() { # NAME
     local pid
     pid=$(cat "$root/$1/pid" 2>/dev/null) || return 1
-    grep -qsxzF -e "$root/$1/data" -e "--datadir=$root/$1/data" -e "$root/$1/pgbouncer.ini" \
-        -e "--datadir=/mnt$root/$1/data" "/proc/$pid/cmdline"
+    grep -qsxzF -e "$root/$1/data" -e "--datadir=$root/$1/data" -e "--datadir=/mnt$root/$1/data" -e "$root/$1/redis.conf" \
+        -e "$root/$1/pgbouncer.ini" -e "/mnt$root/$1/pgbouncer.ini" -e "$root/$1/pgpool.conf" -e "$root/$1/haproxy.cfg" \
+        "/proc/$pid/cmdline"
 }
 
 launch() { # NAME
     local command=()
     "$(kind_of "$1")_command" "$1"
     let_it_end "$1"
-    # What a killed server left; its successor takes a zombie that nobody has reaped for the owner of these.
+    # What a killed server left; its successor takes a zombie that was not reaped for the owner of these.
     rm -f "$root/$1/s/"{*,.s.*} "$root/$1/data/postmaster.pid"
     (
-        # Whoever waits for the end of a pipe that we inherited must not wait for the server.
+        # A process that waits for the end of a pipe that we inherited must not wait for the server.
         for fd in "/proc/$BASHPID/fd/"*; do
             if [ "${fd##*/}" -gt 2 ]; then eval "exec ${fd##*/}>&-"; fi
         done
@@ -68,8 +69,8 @@ start_server() { # NAME BEGAN
             launch "$name"
             pid=$(<"$root/$name/pid") state=up
         fi
-        [ $((${EPOCHREALTIME%[.,]*} - ${since%[.,]*})) -le "$patience" ] ||
-            fail "$name: a login within $patience s" "$root/$name/log"
+        [ $((${EPOCHREALTIME%[.,]*} - ${since%[.,]*})) -le "$start_limit" ] ||
+            fail "$name: a login within $start_limit s" "$root/$name/log"
         sleep 0.1
     done
     say "$name: $state, $(seconds_since "$2") s"
@@ -97,6 +98,23 @@ stop_server() { # NAME
     fi
     let_it_end "$name"
     rm -f "$root/$name/pid"
+}
+
+# Kills a server and the processes that it has started, as when the machine fails.
+kill_server() { # NAME
+    if alive "$1"; then kill -KILL "$(<"$root/$1/pid")" || true; fi
+    let_it_end "$1"
+    rm -f "$root/$1/pid"
+}
+
+# Only `kill` and `down` are of use after that.
+freeze_server() { # NAME
+    local pids
+    alive "$1" || die "$1 does not run"
+    run_as "$(stat -c %U "$root/$1/data")"
+    kill -STOP "$(<"$root/$1/pid")"
+    mapfile -t pids < <(working_in "$root/$1/data")
+    kill -STOP "${pids[@]}"
 }
 
 gone_within() { # TENTHS NAME

@@ -5,7 +5,7 @@ test_command() {
     local place=$folder/command part status=0
     install_missing || return
     mkdir -p "$place/bin"
-    cp "$targets/debug/db-mutex" "$place/bin/"
+    cp "$DB_MUTEX" "$place/bin/"
     echo "sqlite:$place/locks.db" >"$place/url"
     # Each job does nothing but say who it is.
     for part in import make-report mail; do
@@ -114,12 +114,15 @@ PYTHON
     prints 'make-report ' env PATH="$1/bin:$PATH" "${argv[@]}"
 }
 
-# No image is built: that needs a registry. What the file names in this checkout has to be there.
+# No image is built: that needs a registry. scripts/test-installing builds what it contains. The scripts that the file names have to
+# be there, and its entry point is the program that they build.
 test_docker() { # PLACE
-    local file=examples/command/Dockerfile words
-    [ "$(grep -o -- '--path [a-z]*' $file)" = "--path cli" ] && [ -e cli/Cargo.toml ] && [ -e Cargo.lock ] || return
-    grep -q '^COPY --from=build /installed/bin/db-mutex /usr/local/bin/db-mutex$' $file || return
+    local file=examples/command/Dockerfile script words
+    for script in $(grep -o 'scripts/[a-z-]*' $file); do
+        [ -x "$script" ] || { say "$file names $script, which is not there"; return 1; }
+    done
+    grep -q '^RUN scripts/build-static /image/usr/local/bin/db-mutex ' $file || return
     words=$(sed -n 's/^\(ENTRYPOINT\|CMD\) \["\(.*\)"\]$/\2/p' $file)
-    [ "$words" = "db-mutex"$'\n'"--help" ] || { say "ENTRYPOINT and CMD are '$words'"; return 1; }
+    [ "$words" = "/usr/local/bin/db-mutex"$'\n'"--help" ] || { say "ENTRYPOINT and CMD are '$words'"; return 1; }
     "$1/bin/db-mutex" --help >/dev/null
 }

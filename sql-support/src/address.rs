@@ -30,11 +30,7 @@ impl fmt::Display for ServerAddress {
         write!(f, "{}://", self.scheme)?;
         for (number, (host, port)) in self.hosts.iter().enumerate() {
             let separator = if number > 0 { "," } else { "" };
-            match host.contains(':') {
-                true => write!(f, "{separator}[{host}]:{port}")?,
-                false if host.starts_with('/') => write!(f, "{separator}{host}")?,
-                false => write!(f, "{separator}{host}:{port}")?,
-            }
+            write!(f, "{separator}{}", shown(host, *port))?;
         }
         write!(f, "/{}", self.database)
     }
@@ -43,6 +39,16 @@ impl fmt::Display for ServerAddress {
 impl fmt::Debug for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// A host as in a URL: `host:port`, an IPv6 address in brackets, the path of a Unix socket alone.
+#[must_use]
+pub fn shown(host: &str, port: u16) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false if host.starts_with('/') => host.to_owned(),
+        false => format!("{host}:{port}"),
     }
 }
 

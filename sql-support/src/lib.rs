@@ -5,12 +5,18 @@
 //! |---|---|
 //! | `url` | [`ServerUrl`]: the URL of a server, split into its parts |
 //! | `address` | [`ServerAddress`]: where a URL leads, without its password |
+//! | `engine` | [`Verdict`](engine::Verdict): whether locks can be kept in the engine that a server is |
+//! | `hosts` | several servers in one URL |
 //! | `parameter` | [`Parameter`]: one `name=value` of a URL, and how its errors are worded |
 //! | `percent` | percent encoding |
 //! | `sending` | [`Sending`]: how long an answer is waited for, and which connections are not used any more |
 //! | `tls` | the provider of cryptography, and the certificate authorities |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod address;
+pub mod engine;
+pub mod hosts;
 mod parameter;
 mod percent;
 mod sending;
@@ -18,7 +24,7 @@ mod sending;
 pub mod tls;
 mod url;
 
-pub use address::{Password, ServerAddress};
+pub use address::{Password, ServerAddress, shown};
 pub use parameter::Parameter;
 pub use percent::encode;
 pub use sending::Sending;

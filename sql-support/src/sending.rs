@@ -1,17 +1,17 @@
-//! How long an answer is waited for, and which connections are not used any more.
+//! How long to wait for a reply, and which connections are no longer used.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How requests are sent to a server: the policy that both backends have. Clones share what was learnt.
+/// The policy of both backends for sending requests to a server. Clones share their state.
 ///
-/// A connection that was used before may be dead without a word, as when a load balancer has forgotten it. Its answer is waited
-/// for only for a part of the time that a request has; then the request is repeated on a new connection, and all those that
-/// were opened before the failure are suspects, which are closed and not used. The same goes for a connection that broke, and
-/// for one to a server that accepts no writes any more.
+/// A connection that was used before may be dead without an error, for example if a load balancer has dropped it. A request
+/// on such a connection waits for the reply only for a part of its time limit. Then it is repeated on a new connection, and
+/// all connections that were opened before the failure are suspect: they are closed, and not used again. The same applies
+/// to a connection that broke, and to a server that no longer accepts writes.
 ///
-/// A request for a grant that was not answered is not repeated: it may still arrive, and grant the lock once more when it was
-/// released. Its outcome is not known then, and whoever asked has it released.
+/// A request for a grant is not repeated if there was no reply: it may still arrive, and grant the lock again after its
+/// release. Its outcome is then unknown, and the caller has the lock released.
 #[derive(Debug, Clone)]
 pub struct Sending {
     timeout: Duration,
@@ -21,37 +21,37 @@ pub struct Sending {
 }
 
 impl Sending {
-    /// How long a request is given in all, and how long its statement may wait for a locked table.
+    /// A policy with the time limit of a request, and the time for which a statement may wait for a locked table.
     #[must_use]
     pub fn new(timeout: Duration, lock_timeout: Duration) -> Self {
         Self { timeout, lock_timeout, failed: Arc::default() }
     }
 
-    /// How long a request is given in all.
+    /// The time limit of a request.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// How long the answer of a connection is waited for by a request that began at `begun`.
+    /// How long a request that began at `begun` waits for a reply on a connection.
     #[must_use]
-    pub fn patience(&self, is_new: bool, begun: Instant) -> Duration {
+    pub fn answer_limit(&self, is_new: bool, begun: Instant) -> Duration {
         let left = self.timeout.saturating_sub(begun.elapsed());
         if is_new {
             return left;
         }
-        // Longer than a healthy server takes that makes a statement wait.
+        // Longer than a healthy server lets a statement wait.
         let used = (self.timeout / 4).max(self.lock_timeout + self.lock_timeout / 4);
         used.min(left)
     }
 
-    /// Notes that a connection has failed on which a request was sent then, so that those of before are not used.
+    /// Notes that a connection has failed on which a request was sent at `sent`, so that older connections are not used.
     pub fn failed(&self, sent: Instant) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         *failed = failed.map_or(Some(sent), |failed| Some(failed.max(sent)));
     }
 
-    /// Whether a connection that was opened then may be dead.
+    /// Whether a connection that was opened at `opened` may be dead.
     #[must_use]
     pub fn is_suspect(&self, opened: Instant) -> bool {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|failed| opened <= failed)
@@ -68,12 +68,12 @@ mod tests {
     fn a_used_connection_has_a_part_of_the_time() {
         let sending = Sending::new(10 * SECOND, SECOND);
         let begun = Instant::now();
-        assert_eq!(sending.patience(false, begun), 10 * SECOND / 4);
-        assert!(sending.patience(true, begun) > 9 * SECOND);
+        assert_eq!(sending.answer_limit(false, begun), 10 * SECOND / 4);
+        assert!(sending.answer_limit(true, begun) > 9 * SECOND);
         let slow = Sending::new(10 * SECOND, 4 * SECOND);
-        assert_eq!(slow.patience(false, begun), 5 * SECOND);
+        assert_eq!(slow.answer_limit(false, begun), 5 * SECOND);
         let late = begun.checked_sub(20 * SECOND).unwrap();
-        assert_eq!((slow.patience(false, late), slow.patience(true, late)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!((slow.answer_limit(false, late), slow.answer_limit(true, late)), (Duration::ZERO, Duration::ZERO));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub fn install_provider() {
     }
 }
 
-/// Ring is there by default; whoever enables aws-lc wants it.
+/// Ring is compiled in by default, so aws-lc is used where it was enabled.
 #[cfg(feature = "tls-aws-lc-rs")]
 fn compiled_in() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()

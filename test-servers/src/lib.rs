@@ -5,19 +5,25 @@
 //! | [`url`], [`folder`] | the servers that all tests share: `scripts/databases up NAME` has started them |
 //! | [`OwnServer`] | a server of one test's own: to count what it does, to kill it, to set its clock |
 //! | [`Proxy`] | a way to a server that can be watched, and broken |
+//! | [`Fault`], [`Schedule`] | what is done to the connections of a proxy, at random from a seed |
+//! | [`load`] | clients that acquire, wait and keep leases while that is done |
 //!
 //! Everything here panics where it cannot go on, as a test does.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+pub mod load;
 mod own;
 mod proxy;
+mod schedule;
 
-pub use own::{OwnServer, signal};
+pub use own::{OwnPair, OwnServer, signal};
 pub use proxy::Proxy;
+pub use schedule::{Fault, Schedule};
 
 use std::collections::HashMap;
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -37,6 +43,16 @@ pub fn url(name: &str) -> String {
 /// The folder of a server that the tests share, with its certificates and its process id.
 pub fn folder(name: &str) -> PathBuf {
     databases("dir", name).into()
+}
+
+/// Starts a server that the tests share, if it was killed, and waits until it lets clients in.
+pub fn start(name: &str) {
+    databases("start", name);
+}
+
+/// The process of a server that the tests share.
+pub fn process(name: &str) -> i32 {
+    fs::read_to_string(folder(name).join("pid")).expect("a process id").trim().parse().expect("a process id")
 }
 
 fn databases(what: &str, name: &str) -> String {

@@ -273,6 +273,24 @@ tests! {
     mariadb_of_an_idle_runtime = crate::of_server_and_an_idle_runtime("mariadb");
 }
 
+/// The runtime that a thread has entered is not always the one that it drives.
+#[test]
+fn a_runtime_that_is_entered_in_async_code_of_another() {
+    watched(|| {
+        let (made, other) = (crate::memory(), multi_thread(1));
+        current_thread().block_on(async {
+            let _entered = other.enter();
+            everything_is_refused(&made.mutex);
+        });
+        assert!(made.mutex.find("refused").unwrap().is_none(), "nothing was sent");
+        // A panic of the work is passed on as it is.
+        let lock = made.mutex.lock("job");
+        let panics = other.spawn(async move { lock.run(|_| std::panic::resume_unwind(Box::new("on purpose"))) });
+        let panicked = other.block_on(panics).map(drop).unwrap_err().into_panic();
+        assert_eq!(*panicked.downcast::<&str>().unwrap(), "on purpose");
+    });
+}
+
 /// As users write them: a test without a runtime.
 #[test]
 fn a_test_without_a_runtime() {

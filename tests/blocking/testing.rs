@@ -62,3 +62,28 @@ fn it_is_refused_outside_of_the_runtime_that_has_used_it() {
         mutex.blocking().lock("job").acquire().unwrap().release().unwrap();
     });
 }
+
+/// Nothing drives a runtime that is only entered. Where it is driven by others, it works.
+#[test]
+fn it_is_refused_in_a_runtime_that_is_only_entered() {
+    watched(|| {
+        let (mutex, _clock) = testing::mutex();
+        let runtime = current_thread();
+        let entered = runtime.enter();
+        for _ in 0..2 {
+            let error = mutex.blocking().lock("job").acquire().unwrap_err();
+            let text = format!("{error:?}");
+            assert!(text.contains("the clock of a test") && text.contains("spawn_blocking"), "{text}");
+        }
+        drop(entered);
+        let blocking = mutex.blocking();
+        runtime
+            .block_on(async { spawn_blocking(move || blocking.lock("job").acquire().unwrap().release()).await })
+            .unwrap()
+            .unwrap();
+        let (mutex, _clock) = testing::mutex();
+        let runtime = crate::multi_thread(1);
+        let _entered = runtime.enter();
+        mutex.blocking().lock("job").acquire().unwrap().release().unwrap();
+    });
+}

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use db_mutex_conformance::{CASES, Suite};
 use db_mutex_core::store::{DeleteRequest, Deleted, Inserted, LockStore, RenewRequest, Renewed};
-use db_mutex_core::{TableName, Ttl};
+use db_mutex_core::{StoreErrorKind, TableName, Ttl};
 use db_mutex_mysql::MySqlStore;
 
 use crate::database::{Database, MINUTE, ask, force, granted, id, request, until};
-use crate::servers::{lock_row, shift_row};
+use crate::rights::a_read_only_server_is_an_error_when_it_is_opened_and_later;
+use crate::servers::{builder, lock_row, plant_fence, shift_row};
 use db_mutex_test_servers::OwnServer;
 
 async fn alone(name: &'static str) {
@@ -18,8 +19,29 @@ async fn alone(name: &'static str) {
     let database = Arc::new(Database::new(server.url()));
     refused_attempts_write_no_redo(name, &database).await;
     single_statements_use_the_keys(name, &database).await;
+    // On a table of its own, with a user of that name.
+    a_read_only_server_is_an_error_when_it_is_opened_and_later(&Database::new(server.url())).await;
     the_suite_passes_with_hostile_defaults(name, &database).await;
     all_go_on_after_the_server_was_killed(&server, &database).await;
+    if name == "mysql" {
+        a_group_in_which_all_accept_writes_is_refused(&database).await;
+    }
+}
+
+async fn a_group_in_which_all_accept_writes_is_refused(database: &Database) {
+    for setting in [
+        "INSTALL PLUGIN group_replication SONAME 'group_replication.so'",
+        "SET GLOBAL group_replication_group_name = '6b1fd1a4-35cf-4e5c-8e0b-3a5a3b6c2f10'",
+    ] {
+        database.run(setting).await;
+    }
+    drop(database.store().await);
+    database.run("SET GLOBAL group_replication_single_primary_mode = OFF").await;
+    let error = database.try_store().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Config, "{error:?}");
+    assert!(error.to_string().contains("allow_unsupported_engine"), "{error}");
+    let allowed = MySqlStore::builder().table(database.table.clone()).allow_unsupported_engine(true);
+    allowed.connect(&database.url).await.unwrap();
 }
 
 /// As `conformance.rs` does on a user's pool, here for connections of the store's own: the server itself has the defaults.
@@ -34,12 +56,15 @@ async fn the_suite_passes_with_hostile_defaults(name: &str, database: &Arc<Datab
     );
     database.run(&defaults).await;
     let url = database.url.clone();
+    // Other processes would need a test of their own to start, and find the defaults of the server there too.
+    let cases: Vec<_> = CASES.iter().filter(|case| case.group != "processes").collect();
+    let count = cases.len();
     let failed = tokio::task::spawn_blocking(move || {
         let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    while let Some(case) = CASES.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
                         let run = || case.run(&suite_on(&url));
                         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
                             failed.lock().unwrap().push(case.name);
@@ -52,29 +77,36 @@ async fn the_suite_passes_with_hostile_defaults(name: &str, database: &Arc<Datab
     })
     .await
     .unwrap();
-    println!("{name}: {} cases with the hostile defaults of the server, {} failed", CASES.len(), failed.len());
+    println!("{name}: {count} cases with the hostile defaults of the server, {} failed", failed.len());
     assert!(failed.is_empty(), "with hostile defaults of the server these fail: {failed:?}");
 }
 
 fn suite_on(url: &str) -> Suite {
-    let urls = [url.to_owned(), url.to_owned(), url.to_owned()];
-    let [open, lock, shift] = urls;
+    let [open, lock, shift, plant] = std::array::from_fn(|_| url.to_owned());
     let suite = Suite::new(move |namespace| {
         let url = open.clone();
         async move {
             let table = TableName::new(namespace).unwrap();
-            MySqlStore::builder().table(table).connect(&url).await.unwrap()
+            builder(table).connect(&url).await.unwrap()
         }
     });
     let suite = suite.lock_row(move |namespace, lock_id| {
         let url = lock.clone();
         async move { lock_row(&url, &namespace, &lock_id).await }
     });
-    suite.shift_row(move |namespace, lock_id, by| {
+    let suite = suite.shift_row(move |namespace, lock_id, by| {
         let url = shift.clone();
         async move { shift_row(&url, &namespace, &lock_id, by).await }
+    });
+    suite.plant_fence(move |namespace, lock_id, fence| {
+        let url = plant.clone();
+        async move { plant_fence(&url, &namespace, &lock_id, fence).await }
     })
 }
+
+/// How many refused attempts of each kind a round has, and the bytes of redo that a round without a write stays below.
+const ATTEMPTS: u64 = 20;
+const QUIET: u64 = 1_000;
 
 /// An attempt that locks the row first writes some hundred bytes, and with binary logs waits for the disk.
 async fn refused_attempts_write_no_redo(name: &str, database: &Database) {
@@ -87,23 +119,22 @@ async fn refused_attempts_write_no_redo(name: &str, database: &Database) {
     let many: Vec<_> = (0..50).map(|number| request(&format!("many {number}"), MINUTE)).collect();
     assert!(store.insert_many(&many).await.iter().all(Result::is_ok));
     let others: Vec<_> = many.iter().map(|request_| request(request_.lock_id.as_str(), MINUTE)).collect();
-    // The server writes on its own account too, now and then; what an attempt writes would be in every one of the rounds.
+    // The server writes on its own account too, now and then, and what an attempt writes would be in every one of the rounds.
+    // A round is short, so that on a busy machine too there is one in which the server writes nothing.
     let mut rounds = Vec::new();
-    for _ in 0..10 {
+    while rounds.len() < 100 && rounds.iter().all(|bytes| *bytes >= QUIET) {
         let before = database.status("Innodb_os_log_written").await;
-        for _ in 0..100 {
+        for _ in 0..ATTEMPTS {
             assert!(matches!(ask(&store, "held", MINUTE).await.unwrap(), Inserted::Held(_)));
             assert!(matches!(store.insert_if_absent(&spent).await.unwrap(), Inserted::Spent));
             assert_eq!(store.delete(&spent_release).await.unwrap(), Deleted::Already);
         }
-        for _ in 0..2 {
-            assert!(store.insert_many(&others).await.iter().all(|answer| matches!(answer, Ok(Inserted::Held(_)))));
-        }
+        assert!(store.insert_many(&others).await.iter().all(|answer| matches!(answer, Ok(Inserted::Held(_)))));
         rounds.push(database.status("Innodb_os_log_written").await - before);
     }
-    println!("{name}: bytes of redo in 10 rounds of 100 refused attempts of each kind: {rounds:?}");
+    println!("{name}: bytes of redo in rounds of {ATTEMPTS} refused attempts of each kind: {rounds:?}");
     let least = rounds.iter().min().copied().unwrap_or(u64::MAX);
-    assert!(least < 2_000, "{name}: 100 refused attempts of each kind write {least} bytes of redo at least");
+    assert!(least < QUIET, "{name}: {ATTEMPTS} refused attempts of each kind write {least} bytes of redo at least");
 
     let mut costs = Vec::new();
     let mut owners = Vec::new();
@@ -127,7 +158,8 @@ async fn refused_attempts_write_no_redo(name: &str, database: &Database) {
     }
     println!("{name}: bytes of redo for each: {costs:?}");
     let all: u64 = costs.iter().map(|(_, bytes)| bytes).sum();
-    assert!(all * 25 > 10 * least, "{name}: what is measured does not count redo");
+    // Of these, as many as are in a round write several times what a quiet one may.
+    assert!(all * ATTEMPTS / 4 > 5 * QUIET, "{name}: what is measured does not count redo");
 }
 
 /// Prepared statements are planned by the server each time; a plan that reads the whole table is seen by the rows it reads.

@@ -13,7 +13,7 @@ use crate::servers::{self, MARIADB, MYSQL};
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 /// How long a test waits for what has to happen soon.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Database {
     pub(crate) url: String,
@@ -36,7 +36,7 @@ impl Database {
     }
 
     pub(crate) async fn try_store(&self) -> Result<MySqlStore, StoreError> {
-        MySqlStore::builder().table(self.table.clone()).pool_size(4).connect(&self.url).await
+        servers::builder(self.table.clone()).pool_size(4).connect(&self.url).await
     }
 
     pub(crate) async fn mutex(&self) -> DbMutex {
@@ -132,7 +132,7 @@ pub(crate) async fn until(so: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.expect("it has to happen soon");
+    tokio::time::timeout(TIME_LIMIT, waiting).await.expect("it has to happen soon");
 }
 
 /// Checks that `work` waits for no lock in the server, which would take a second each time: of three rounds one takes less,

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use db_mutex_core::store::{DeleteRequest, Deleted, LockStore};
+use db_mutex_core::store::{DeleteRequest, Deleted, ListFilter, LockStore};
 use db_mutex_core::{DbMutex, TableName};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_test_servers::{OwnServer, Proxy};
-use tokio::time::sleep;
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
 
-use crate::database::{Database, MINUTE, ask, both, granted, id, request};
+use crate::database::{Database, MINUTE, ask, both, granted, id, request, until};
+use crate::servers::pool_of;
 
 /// Opens all connections of a store.
 async fn warm(store: &MySqlStore) {
@@ -73,4 +75,42 @@ async fn a_server_that_became_read_only_is_left() {
     old_admin.run("SET GLOBAL read_only = 1").await;
     proxy.lead_to(&new.url);
     granted(ask(&store, "job", MINUTE).await.unwrap());
+}
+
+/// The driver waits for the rest of the rows before it gives the place in the pool back, however long that takes; also when it
+/// disconnects the pool.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_died_within_a_reply_has_no_place_in_the_pool() {
+    for database in both() {
+        let proxy = Proxy::to(&database.url).await;
+        let pool = pool_of(1, proxy.url(), "");
+        let builder = MySqlStore::builder().table(database.table.clone()).statement_timeout(Duration::from_secs(6));
+        let store = builder.from_pool(pool.clone()).await.unwrap();
+        list_while_the_connection_dies(&store, &proxy).await;
+        drop(store);
+        timeout(Duration::from_secs(10), pool.disconnect()).await.expect("all connections are closed").unwrap();
+    }
+}
+
+/// Otherwise each leaves a socket and a task.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_died_within_a_reply_is_closed() {
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    for database in both() {
+        let proxy = Proxy::to(&database.url).await;
+        let before = tasks();
+        let builder = MySqlStore::builder().table(database.table.clone()).statement_timeout(Duration::from_secs(6));
+        let store = builder.connect(proxy.url()).await.unwrap();
+        list_while_the_connection_dies(&store, &proxy).await;
+        drop(store);
+        until(async || tasks() <= before).await;
+    }
+}
+
+/// Lists many locks; the connection dies when a part of them was read.
+async fn list_while_the_connection_dies(store: &MySqlStore, proxy: &Proxy) {
+    let requests: Vec<_> = (0..500).map(|number| request(&format!("{number:0250}"), MINUTE)).collect();
+    assert!(store.insert_many(&requests).await.iter().all(Result::is_ok));
+    proxy.swallow_replies_after(100_000);
+    assert_eq!(store.list(&ListFilter::all()).await.unwrap().len(), 500);
 }

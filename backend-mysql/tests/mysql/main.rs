@@ -7,13 +7,18 @@
 mod servers;
 
 mod alone;
+mod cancelled;
 mod database;
 mod dead;
+mod engines;
 mod forced;
+mod hosts;
 mod locked_rows;
 mod many;
 mod model;
+mod no_room;
 mod opening;
+mod proxied;
 mod repeats;
 mod rights;
 mod runtimes;

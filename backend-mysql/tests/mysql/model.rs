@@ -1,19 +1,19 @@
-//! The random courses of core's model, on both servers: each answer, and the row after it, has to be that of the rules.
+//! The random scenarios of core's model, on both servers: each answer, and the row after it, has to be that of the rules.
 //! The files of that model are included as they are.
 //!
-//! `DB_MUTEX_MODEL_COURSES=10000` takes more courses, `DB_MUTEX_MODEL_FROM=5000` from another first seed.
+//! `DB_MUTEX_MODEL_SCENARIOS=10000` runs more scenarios, `DB_MUTEX_MODEL_FROM=5000` from another first seed.
 
 #[allow(dead_code, reason = "the traces of core's own model")]
 #[path = "../../../core/tests/model/call.rs"]
 mod call;
-#[allow(dead_code, reason = "the traces of core's own model")]
-#[path = "../../../core/tests/model/course.rs"]
-mod course;
 #[allow(dead_code, reason = "the mistakes of core's own model")]
 #[path = "../../../core/tests/model/micros.rs"]
 mod micros;
 #[path = "../../../core/tests/simulation/random.rs"]
 mod random;
+#[allow(dead_code, reason = "the traces of core's own model")]
+#[path = "../../../core/tests/model/scenario.rs"]
+mod scenario;
 #[path = "../../../core/tests/model/stored.rs"]
 mod stored;
 
@@ -26,8 +26,8 @@ use tokio::runtime::Runtime;
 use crate::database::{Database, both};
 use crate::servers::pool_of;
 use call::Caller;
-use course::{Course, Step};
 use micros::Row;
+use scenario::{Scenario, Step};
 use stored::{StoreClock, Stored};
 
 /// The clock of a session can be set, and stands still then; the store has one connection.
@@ -73,7 +73,7 @@ impl StoreClock for SessionClock<'_> {
     }
 }
 
-fn random_courses(database: &Database) {
+fn random_scenarios(database: &Database) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let pool = {
         let _entered = runtime.enter();
@@ -82,22 +82,22 @@ fn random_courses(database: &Database) {
     let opening = MySqlStore::builder().table(database.table.clone()).from_pool(pool.clone());
     let store = runtime.block_on(opening).unwrap();
     let first = number("DB_MUTEX_MODEL_FROM").unwrap_or(0);
-    for seed in first..first + number("DB_MUTEX_MODEL_COURSES").unwrap_or(200) {
+    for seed in first..first + number("DB_MUTEX_MODEL_SCENARIOS").unwrap_or(200) {
         let caller = Caller::new(&format!("model {seed}"));
         let mut clock = SessionClock { pool: &pool, runtime: &runtime, now_us: 0 };
         clock.set(SessionClock::FIRST_US);
         let stored = Stored::new(&store, &runtime, caller.lock_id.clone(), clock);
-        if let Err(wrong) = run(&Course::new(seed), &caller, stored) {
-            panic!("{wrong}\nrepeat it: DB_MUTEX_MODEL_FROM={seed} DB_MUTEX_MODEL_COURSES=1");
+        if let Err(wrong) = run(&Scenario::new(seed), &caller, stored) {
+            panic!("{wrong}\nrepeat it: DB_MUTEX_MODEL_FROM={seed} DB_MUTEX_MODEL_SCENARIOS=1");
         }
-        // So that a purge of the next course does not find it.
+        // So that a purge of the next scenario does not find it.
         runtime.block_on(database.run("DELETE FROM {t}"));
     }
 }
 
-fn run(course: &Course, caller: &Caller, mut stored: Stored<'_, SessionClock<'_>>) -> Result<(), String> {
+fn run(scenario: &Scenario, caller: &Caller, mut stored: Stored<'_, SessionClock<'_>>) -> Result<(), String> {
     let (mut requests, mut fences) = (Vec::new(), Vec::<Option<Fence>>::new());
-    for step in &course.steps {
+    for step in &scenario.steps {
         match step {
             Step::Wait(time) => stored.moves(i64::try_from(time.as_micros()).unwrap()),
             Step::SetClock(by_us) => stored.moves(*by_us),
@@ -122,9 +122,9 @@ fn run(course: &Course, caller: &Caller, mut stored: Stored<'_, SessionClock<'_>
 }
 
 #[test]
-fn random_courses_go_as_the_rules_say() {
+fn random_scenarios_follow_the_rules() {
     for database in both() {
-        random_courses(&database);
+        random_scenarios(&database);
     }
 }
 

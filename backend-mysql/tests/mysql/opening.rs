@@ -27,7 +27,7 @@ async fn an_engine_without_transactions_is_refused() {
 }
 
 #[tokio::test]
-async fn a_table_of_somebody_else_is_refused_and_left_alone() {
+async fn a_foreign_table_is_refused_and_left_alone() {
     for database in both() {
         database.run("CREATE TABLE {t} (id INTEGER, name TEXT)").await;
         let error = database.try_store().await.unwrap_err();

@@ -176,3 +176,33 @@ async fn a_release_whose_reply_was_lost_and_that_then_meets_a_locked_row_is_unkn
         drop(locked);
     }
 }
+
+/// The row may be locked by the first attempt, which the server has not ended yet.
+#[tokio::test]
+async fn an_acquisition_whose_reply_was_lost_and_that_then_meets_a_locked_row_waits_for_a_moment() {
+    for database in both() {
+        let proxy = Proxy::to(&database.url).await;
+        let store = through(&proxy, &database).await;
+        let mine = request("job", MINUTE);
+        granted(store.insert_if_absent(&mine).await.unwrap());
+        store.delete(&DeleteRequest::by_owner(id("job"), mine.owner)).await.unwrap();
+        let locked = database.lock_row("job").await;
+        for many in [false, true] {
+            let next = request("job", MINUTE);
+            proxy.lose_the_next_reply();
+            let answer =
+                if many { store.insert_many(&[next]).await.remove(0) } else { store.insert_if_absent(&next).await };
+            let error = answer.unwrap_err();
+            let seen = (error.kind(), error.is_undone());
+            assert_eq!(seen, (StoreErrorKind::Unavailable, false), "many: {many}, {error:?}");
+        }
+        let next = request("job", MINUTE);
+        proxy.lose_the_next_reply();
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(locked);
+        };
+        let (answer, ()) = tokio::join!(store.insert_if_absent(&next), ends);
+        granted(answer.unwrap());
+    }
+}

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use db_mutex_core::DbMutex;
+use db_mutex_core::store::LockStore;
 use tokio::runtime::{Builder, Runtime};
 
 use db_mutex_mysql::MySqlStore;
@@ -20,6 +21,15 @@ fn runtime() -> Runtime {
 async fn mutex(database: &Database) -> DbMutex {
     let store = MySqlStore::builder().table(database.table.clone()).connect(&database.url).await.unwrap();
     DbMutex::builder(store).ttl(TTL).keep_alive(true).build().unwrap()
+}
+
+/// What shares a few connections must not ask for more at once.
+#[tokio::test]
+async fn what_works_in_the_background_asks_for_no_more_than_its_connections_at_once() {
+    let [database, _] = both();
+    let store = database.store().await;
+    let behind = store.for_background().unwrap();
+    assert_eq!((store.limits().concurrency, behind.limits().concurrency), (4, 3));
 }
 
 /// Its connections belong to a runtime that is blocked; those of the renewals do not.

@@ -43,7 +43,7 @@ async fn the_right_authority_and_host_are_accepted() {
 async fn the_connection_is_encrypted() {
     for (database, folder) in server_at("localhost") {
         drop(database.store().await);
-        // Only whoever comes through TLS gets in.
+        // Only a client with TLS gets in.
         let name = database.table.as_str();
         database.run(&format!("CREATE USER '{name}'@'%' IDENTIFIED BY 's3cret-canary' REQUIRE SSL")).await;
         database.run(&format!("GRANT ALL ON *.* TO '{name}'@'%'")).await;

@@ -3,12 +3,32 @@
 use std::time::Duration;
 
 use db_mutex_core::store::{DeleteRequest, Deleted, InsertRequest, Inserted, LockStore, RenewRequest, Renewed};
-use db_mutex_core::{HolderName, OwnerToken, Ttl};
+use db_mutex_core::{HolderName, OwnerToken, StoreErrorKind, Ttl};
 use db_mutex_mysql::MySqlStore;
 use db_mutex_mysql::mysql_async::prelude::Queryable;
 
 use crate::database::{MINUTE, ask, both, busy, granted, id, request, until, until_free, waits_for_no_lock};
 use crate::servers::{open_hostile, pool_with};
+
+/// Which statement of a round trip has failed decides what is known: here the write itself, before anything was done.
+#[tokio::test]
+async fn a_write_that_the_server_has_undone_is_busy_on_all_connections() {
+    for database in both() {
+        let own = database.store().await;
+        let pool = pool_with(&database.url, "");
+        let borrowed = MySqlStore::builder().table(database.table.clone()).from_pool(pool).await.unwrap();
+        let signal = "SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213";
+        database.run(&format!("CREATE TRIGGER {{t}}_undo AFTER INSERT ON {{t}} FOR EACH ROW {signal}")).await;
+        for store in [own, borrowed] {
+            let many = store.insert_many(&[request("one", MINUTE), request("two", MINUTE)]).await;
+            for answer in many.into_iter().chain([ask(&store, "job", MINUTE).await]) {
+                let error = answer.unwrap_err();
+                assert_eq!(error.kind(), StoreErrorKind::Busy, "{error:?}");
+                assert!(error.is_undone(), "{error:?}");
+            }
+        }
+    }
+}
 
 /// Assigned in another order, `expires_at` first, a refused attempt prolonged the holder's lease.
 #[tokio::test]
@@ -230,7 +250,7 @@ async fn connections_that_were_killed_are_replaced() {
     }
 }
 
-/// What an acquisition has begun when its future is dropped is released by whoever is left.
+/// What an acquisition has begun when its future is dropped is released by the background.
 #[tokio::test]
 async fn an_acquire_dropped_at_any_moment_leaves_no_ghost() {
     for database in both() {

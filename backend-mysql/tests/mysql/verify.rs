@@ -136,7 +136,7 @@ async fn a_stale_holder_cannot_verify() {
 }
 
 #[tokio::test]
-async fn an_ended_lease_cannot_be_verified_even_if_nobody_took_it() {
+async fn an_ended_lease_cannot_be_verified_even_if_no_one_took_it() {
     for database in both() {
         let Bench { store, guard, mut mine, .. } = bench(&database, Duration::from_secs(1)).await;
         until_free(&store, "job").await;

@@ -51,7 +51,7 @@ async fn a_run_while_the_clock_was_ahead_leaves_the_lock_free(server: &OwnServer
     let fence = mutex.lock("job").run(async |guard| guard.fence()).await.unwrap();
     let rested = request("rested", MINUTE);
     granted(store.insert_if_absent(&rested).await.unwrap());
-    let rest = Duration::from_secs(1);
+    let rest = Duration::from_secs(10);
     store.delete(&DeleteRequest::by_owner(id("rested"), rested.owner).hold_at_least(rest)).await.unwrap();
     server.set_clock("+0");
 

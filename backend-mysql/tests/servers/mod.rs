@@ -3,20 +3,26 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use db_mutex_core::{LockId, TableName};
-use db_mutex_mysql::MySqlStore;
+use db_mutex_core::{Fence, LockId, TableName};
 use db_mutex_mysql::mysql_async::prelude::Queryable;
 use db_mutex_mysql::mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
+use db_mutex_mysql::{MySqlStore, MySqlStoreBuilder};
 use db_mutex_test_servers::url;
 
 pub(crate) static MARIADB: LazyLock<String> = LazyLock::new(|| url("mariadb"));
 pub(crate) static MYSQL: LazyLock<String> = LazyLock::new(|| url("mysql"));
 
-/// A store with a table of that name, on a pool of somebody else's, who runs `session` on each connection.
+/// Options for a store with a table of that name. Unless a test is about timeouts, its requests have the time that they need on
+/// a very busy machine.
+pub(crate) fn builder(table: TableName) -> MySqlStoreBuilder {
+    MySqlStore::builder().table(table).statement_timeout(Duration::from_secs(60))
+}
+
+/// A store with a table of that name, on an application's pool, which runs `session` on each connection.
 pub(crate) async fn open_hostile(url: &str, namespace: String, session: &str) -> MySqlStore {
     let table = TableName::new(namespace).expect("a namespace can name a table");
     let pool = pool_with(url, session);
-    MySqlStore::builder().table(table).from_pool(pool).await.expect("the server can be used")
+    builder(table).from_pool(pool).await.expect("the server can be used")
 }
 
 /// A user's pool.
@@ -34,7 +40,7 @@ pub(crate) fn pool_of(connections: usize, url: &str, session: &str) -> Pool {
     Pool::new(if session.is_empty() { opts } else { opts.init(vec![session]) })
 }
 
-/// A connection of another client, which commits each of its statements, whatever the server's default is.
+/// A connection of another client, which commits each of its statements, with any default of the server.
 pub(crate) async fn connect(url: &str) -> Conn {
     let opts = OptsBuilder::from_opts(Opts::from_url(url).expect("the test's URL is valid")).prefer_socket(false);
     Conn::new(opts.init(vec!["SET autocommit = 1"])).await.expect("the server can be used")
@@ -58,4 +64,14 @@ pub(crate) async fn shift_row(url: &str, table: &str, lock_id: &LockId, by: Dura
         format!("UPDATE {table} SET acquired_at = acquired_at + ?, expires_at = expires_at + ? WHERE lock_id = ?");
     let values = (by_us, by_us, lock_id.as_str().as_bytes());
     connect(url).await.exec_drop(update, values).await.expect("the row can be changed");
+}
+
+/// Gives a row another fencing token.
+pub(crate) async fn plant_fence(url: &str, table: &str, lock_id: &LockId, fence: Fence) {
+    let update = format!("UPDATE {table} SET fence = ? WHERE lock_id = ?");
+    connect(url)
+        .await
+        .exec_drop(update, (fence.get(), lock_id.as_str().as_bytes()))
+        .await
+        .expect("the row can be changed");
 }

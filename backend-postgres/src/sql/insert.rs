@@ -1,12 +1,14 @@
 //! Granting locks.
 
-use super::{BRIEFLY, DURABLE, FOR_AN_INSERT, Forms, NOW, ROW, after, is_row_of, moment};
+use super::{BRIEFLY, DURABLE, FOR_AN_INSERT, Forms, NOW, ROW, WITH_WARNINGS, after, is_row_of, moment};
 
 /// Each returns a verdict (`granted`, `held`, `excessive`, `spent`), the columns of the row, and the clock, for each request
 /// that it has decided.
 pub(super) fn forms(table: &str) -> Forms {
-    let one = "(VALUES ($1::text, $2::bytea, $3::text, $4::bigint)) AS request (lock_id, owner, holder, ttl)";
-    let many = "unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[]) AS request (lock_id, owner, holder, ttl)";
+    let one = "(VALUES ($1::pg_catalog.text, $2::pg_catalog.bytea, $3::pg_catalog.text, $4::bigint))
+               AS request (lock_id, owner, holder, ttl)";
+    let many = "unnest($1::pg_catalog.text[], $2::pg_catalog.bytea[], $3::pg_catalog.text[], $4::bigint[])
+                AS request (lock_id, owner, holder, ttl)";
     Forms { one: plain(table, one), many: plain(table, many), careful: careful(table, many) }
 }
 
@@ -24,7 +26,7 @@ fn plain(table: &str, requests: &str) -> String {
              RETURNING {GRANTED}
          )
          {REFUSED} UNION ALL SELECT * FROM granted",
-        moment = moment(&[DURABLE, BRIEFLY]),
+        moment = moment(&[DURABLE, WITH_WARNINGS, BRIEFLY]),
         asked = asked(table, requests),
         // Setting the key, though to the same value, makes the upsert lock the row with FOR UPDATE: only that conflicts with
         // the FOR KEY SHARE of a transaction that has verified the lock.
@@ -58,7 +60,7 @@ fn careful(table: &str, requests: &str) -> String {
              RETURNING {GRANTED}
          )
          {REFUSED} UNION ALL SELECT * FROM granted UNION ALL SELECT * FROM fresh",
-        moment = moment(&[DURABLE, FOR_AN_INSERT]),
+        moment = moment(&[DURABLE, WITH_WARNINGS, FOR_AN_INSERT]),
         asked = asked(table, requests),
         is_row = is_row_of("asked"),
         is_free_row = is_row_of("free"),
@@ -98,7 +100,7 @@ const GRANTED: &str = "'granted', held.lock_id, true, held.fence, '', held.acqui
                        held.ttl, held.acquired_at";
 
 /// Two statements that insert the same ids in the same order do not wait for each other.
-const IN_ORDER: &str = r#"ORDER BY lock_id COLLATE "C""#;
+const IN_ORDER: &str = r#"ORDER BY lock_id COLLATE pg_catalog."C""#;
 
 /// What a grant writes over a row. The same owner again gets its own lease back, which is never shortened.
 fn grant(asked: &str) -> String {
@@ -134,7 +136,8 @@ fn excessive(now: &str) -> String {
 pub(super) fn end_excess(table: &str) -> String {
     format!(
         "WITH locked AS MATERIALIZED (
-             SELECT held.lock_id FROM unnest($1::text[]) AS asked (lock_id) JOIN {table} AS held ON {is_row}
+             SELECT held.lock_id
+             FROM pg_catalog.unnest($1::pg_catalog.text[]) AS asked (lock_id) JOIN {table} AS held ON {is_row}
              FOR NO KEY UPDATE OF held SKIP LOCKED
          ),
          moment AS MATERIALIZED (SELECT lock_id, {NOW} AS now FROM locked)

@@ -4,13 +4,14 @@ use super::NOW;
 
 /// What those who wait for a row listen to: one channel for each lock, as a hash, because every role can see the channels and
 /// an id may be long. By the table's number, because its name may be written with its schema or without.
-const CHANNEL: &str = "'db_mutex_' || md5(held.tableoid || ':' || held.lock_id)";
+const CHANNEL: &str = "'db_mutex_' || pg_catalog.md5(held.tableoid || ':' || held.lock_id)";
 
 /// Returns the ids with their channels.
 pub(super) fn channels(table: &str) -> String {
     format!(
         "SELECT held.lock_id, {CHANNEL}
-         FROM (SELECT lock_id, '{table}'::regclass::oid AS tableoid FROM unnest($1::text[]) AS asked (lock_id)) AS held"
+         FROM (SELECT lock_id, '{table}'::pg_catalog.regclass::pg_catalog.oid AS tableoid
+               FROM pg_catalog.unnest($1::pg_catalog.text[]) AS asked (lock_id)) AS held"
     )
 }
 
@@ -20,8 +21,8 @@ pub(super) fn channels(table: &str) -> String {
 pub(super) fn wake() -> String {
     format!(
         "CASE WHEN held.wanted_until > moment.now AND held.expires_at <= moment.now
-                   AND pg_notification_queue_usage() < 0.5
-              THEN pg_notify({CHANNEL}, '')::text END"
+                   AND pg_catalog.pg_notification_queue_usage() < 0.5
+              THEN pg_catalog.pg_notify({CHANNEL}, '')::pg_catalog.text END"
     )
 }
 
@@ -36,7 +37,7 @@ pub(super) fn mark(table: &str) -> String {
          seen AS MATERIALIZED (
              SELECT held.lock_id, held.fence, held.expires_at > moment.now AS taken,
                     held.wanted_until > moment.now + $2::bigint / 2 IS TRUE AS known
-             FROM unnest($1::text[]) AS asked (lock_id) JOIN {table} AS held USING (lock_id), moment
+             FROM pg_catalog.unnest($1::pg_catalog.text[]) AS asked (lock_id) JOIN {table} AS held USING (lock_id), moment
          ),
          locked AS MATERIALIZED (
              SELECT held.lock_id FROM seen JOIN {table} AS held USING (lock_id), moment

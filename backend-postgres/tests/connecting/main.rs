@@ -1,4 +1,4 @@
-//! How a store comes to its database: through TLS, with a password that nobody sees, with few rights, to a table that
+//! How a store comes to its database: through TLS, with a password that is never shown, with few rights, to a table that
 //! may not be there yet, over a pool or a pooler that is not its own.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -11,11 +11,14 @@ use db_mutex_core::store::InsertRequest;
 use db_mutex_core::{HolderName, LockId, OwnerToken, TableName, Ttl};
 use db_mutex_postgres::tokio_postgres::Client;
 
+mod engines;
+mod hosts;
 mod migrating;
 mod password;
 mod pools;
 mod refusing;
 mod rights;
+mod search_path;
 #[path = "../server/mod.rs"]
 mod server;
 mod standby;
@@ -43,7 +46,7 @@ async fn texts(client: &Client, sql: &str) -> Vec<String> {
     client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// Everything that an error says to whoever prints it, and to whoever follows its sources.
+/// Everything that an error says: its message, its `Debug` output, and those of its sources.
 fn shown(error: &(dyn StdError + 'static)) -> String {
     let mut text = format!("{error}\n{error:?}\n{error:#?}\n");
     if let Some(source) = error.source() {

@@ -156,6 +156,15 @@ async fn without_migrating_a_missing_table_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_table_that_was_dropped_without_its_versions_is_made_again() {
+    let table = fresh_table("dropped");
+    builder(&table).connect(&server::url("postgres")).await.unwrap();
+    server::administrator().await.batch_execute(&format!("DROP TABLE {table}")).await.unwrap();
+    builder(&table).connect(&server::url("postgres")).await.unwrap();
+    assert_one_table(&table).await;
+}
+
+#[tokio::test]
 async fn a_table_is_in_its_schema_and_shares_no_locks_with_its_namesake() {
     let (schema, table) = (fresh("elsewhere"), fresh_table("namesake"));
     let administrator = server::administrator().await;

@@ -14,7 +14,7 @@ use crate::{request, server, shown};
 /// What the password of every test server begins with.
 const CANARY: &str = "s3cret-canary";
 
-/// All that this process has logged since [`listen`], by whatever test.
+/// All that this process has logged since [`listen`], by any test.
 static LOGGED: Mutex<String> = Mutex::new(String::new());
 
 /// Hears everything that is said through `tracing` and `log`, at the finest level.

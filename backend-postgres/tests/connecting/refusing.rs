@@ -84,7 +84,7 @@ async fn a_partitioned_table_is_refused() {
 }
 
 #[tokio::test]
-async fn somebody_elses_table_is_refused_and_left_alone() {
+async fn a_foreign_table_is_refused_and_left_alone() {
     let table = fresh_table("customers");
     let sql = format!("CREATE TABLE {table} (id int PRIMARY KEY, name text); INSERT INTO {table} VALUES (1, 'Ada')");
     server::administrator().await.batch_execute(&sql).await.unwrap();

@@ -1,96 +1,98 @@
-//! A real hot standby is refused as read-only, whatever its table looks like.
+//! A real hot standby: refused as read-only where it is the only host, with or without a table, and passed over otherwise.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::error::Error;
+use std::time::Duration;
 
-use db_mutex_core::{StoreErrorKind as Kind, TableName};
+use db_mutex_core::{DbMutex, StoreErrorKind as Kind, TableName};
 use db_mutex_postgres::PostgresStore;
-use tempfile::TempDir;
+use db_mutex_postgres::tokio_postgres::Client;
+use db_mutex_test_servers::OwnPair;
 
-use crate::server;
+use crate::{fresh_table, server, texts};
 
-/// A copy of `postgres` that follows it; it ends with this value.
-struct Standby {
-    process: Child,
-    _folder: TempDir,
-    url: String,
-}
-
-impl Drop for Standby {
-    fn drop(&mut self) {
-        // SIGQUIT: PostgreSQL ends at once, its children too.
-        let _ = Command::new("kill").arg("-QUIT").arg(self.process.id().to_string()).status();
-        let _ = self.process.wait();
+/// Waits until a server has so many connections for notifications.
+async fn until_listeners(client: &Client, number: &str) {
+    let listeners = "SELECT count(*)::text FROM pg_stat_activity WHERE application_name LIKE '%wake-ups'";
+    for _ in 0..3_000 {
+        if texts(client, listeners).await == [number] {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    panic!("not {number} within 30 s");
 }
 
-/// Runs a program of the server as the user whose files the data are, because PostgreSQL refuses root.
-fn program(name: &str, data: &Path) -> Command {
-    let running = fs::read_to_string(db_mutex_test_servers::folder("postgres").join("pid")).unwrap();
-    let server = fs::read(format!("/proc/{}/cmdline", running.trim())).unwrap();
-    let server = PathBuf::from(String::from_utf8(server.split(|byte| *byte == 0).next().unwrap().to_vec()).unwrap());
-    let program = server.with_file_name(name);
-    let owner = fs::metadata(data).unwrap();
-    let mut command = Command::new("setpriv");
-    // If this test is killed, its server ends too.
-    command.arg("--pdeathsig=QUIT");
-    if fs::metadata("/proc/self").unwrap().uid() != owner.uid() {
-        command.arg(format!("--reuid={}", owner.uid())).arg(format!("--regid={}", owner.gid())).arg("--clear-groups");
-    }
-    command.arg(program);
-    command.current_dir("/").stdin(Stdio::null());
-    command
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-impl Standby {
-    fn new() -> Self {
-        let (primary, url) = (db_mutex_test_servers::folder("postgres").join("data"), server::url("postgres"));
-        let folder = tempfile::tempdir().unwrap();
-        let owner = fs::metadata(&primary).unwrap();
-        chown(folder.path(), Some(owner.uid()), Some(owner.gid())).unwrap();
-        let data = folder.path().join("data");
-        let copied =
-            program("pg_basebackup", &primary).args(["-R", "-c", "fast", "-d", &url, "-D"]).arg(&data).output();
-        let copied = copied.unwrap();
-        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
-        let port = free_port();
-        let process = program("postgres", &primary)
-            .arg("-D")
-            .arg(&data)
-            .args(["-c", &format!("port={port}"), "-c", "unix_socket_directories=", "-c", "fsync=off"])
-            .spawn()
-            .unwrap();
-        let (login, _) = url.split_once('@').unwrap();
-        Self { process, _folder: folder, url: format!("{login}@127.0.0.1:{port}/dbmutex?sslmode=disable") }
-    }
-}
-
-#[tokio::test]
-async fn a_hot_standby_is_refused_as_read_only() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hot_standby_is_refused_and_passed_over() {
+    let pair = OwnPair::start();
     let table = TableName::new("standby").unwrap();
     let builder = || PostgresStore::builder().table(table.clone());
-    builder().connect(&server::url("postgres")).await.unwrap();
-    let mut standby = Standby::new();
-    let begun = Instant::now();
+    builder().connect(pair.url_of(0)).await.unwrap();
+
+    // Also where the table would have to be made first.
+    for table in [table.clone(), fresh_table("standby")] {
+        let error = PostgresStore::builder().table(table).connect(pair.url_of(1)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::ReadOnly, "{error:?}");
+        assert!(error.to_string().contains("replica"), "{error}");
+    }
+
+    let both = pair.url_of_both([1, 0]);
+    for target in ["", "&target_session_attrs=read-write", "&target_session_attrs=primary"] {
+        let store = builder().connect(&format!("{both}{target}")).await.unwrap();
+        DbMutex::new(store).unwrap().lock("job").acquire().await.unwrap().release().await.unwrap();
+    }
+    let error = builder().connect(&format!("{both}&target_session_attrs=any")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::ReadOnly, "the first that answers is the standby: {error:?}");
+    let error = builder().connect(&format!("{}&target_session_attrs=primary", pair.url_of(1))).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::ReadOnly, "{error:?}");
+    assert!(error.to_string().ends_with("is a standby; connect to the primary"), "{error}");
+
+    // A primary whose sessions became read-only is left by connections that are open, too.
+    let moving = DbMutex::new(builder().connect(&both).await.unwrap()).unwrap();
+    let any = format!("{}&target_session_attrs=any", pair.url_of_both([0, 1]));
+    let moving_too = DbMutex::new(builder().connect(&any).await.unwrap()).unwrap();
+    let administrator = server::connection(pair.url_of(0)).await;
+    // So is it by the connection for notifications.
+    let held = moving.lock("held").acquire().await.unwrap();
+    let waiting_for_held = {
+        let moving = moving.clone();
+        tokio::spawn(async move { moving.lock("held").wait(Duration::from_secs(120)).acquire().await })
+    };
+    until_listeners(&administrator, "1").await;
+    administrator.batch_execute("ALTER SYSTEM SET default_transaction_read_only = on").await.unwrap();
+    administrator.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let mut numbers = 0..;
     let error = loop {
-        let error = builder().connect(&standby.url).await.expect_err("it accepts no writes");
-        // Until it is up.
-        if error.kind() != Kind::Unavailable || begun.elapsed() > Duration::from_secs(30) {
+        // Until all processes have heard of it.
+        if let Err(error) = moving.lock(format!("moving-{}", numbers.next().unwrap())).acquire().await {
             break error;
         }
-        assert!(standby.process.try_wait().unwrap().is_none(), "the standby did not start");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    assert_eq!(error.kind(), Kind::ReadOnly, "{error:?}");
-    assert!(error.to_string().contains("replica"), "{error}");
-    // And where the table would have to be made first.
-    let error = PostgresStore::builder().table(crate::fresh_table("standby")).connect(&standby.url).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::ReadOnly, "{error:?}");
+    let cause = error.source().unwrap().to_string();
+    assert!(error.is_transient(), "{error:?}");
+    assert!(cause.contains("is a standby"), "{cause}");
+    assert!(cause.contains("accepts no writes (default_transaction_read_only is on)"), "{cause}");
+    let waiting = {
+        let moving = moving.clone();
+        tokio::spawn(async move { moving.lock("waiting").wait(Duration::from_secs(60)).acquire().await })
+    };
+    pair.promote(1);
+    waiting.await.unwrap().unwrap().release().await.unwrap();
+    // Where any server may be taken, one that refuses a write is left all the same.
+    moving_too.lock("any").acquire().await.unwrap().release().await.unwrap();
+    until_listeners(&server::connection(pair.url_of(1)).await, "1").await;
+    until_listeners(&administrator, "0").await;
+    held.release().await.unwrap();
+    waiting_for_held.await.unwrap().unwrap().release().await.unwrap();
+    moving.lock("moved").acquire().await.unwrap().release().await.unwrap();
+
+    pair.follow(0);
+    pair.kill(1);
+    let error = builder().connect(&both).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "it may be promoted: {error:?}");
+    assert!(error.to_string().contains("is a standby") && error.to_string().contains("refused"), "{error}");
+    pair.promote(0);
+    let store = builder().connect(&both).await.unwrap();
+    // Not the one of before: its release may not have reached the standby.
+    DbMutex::new(store).unwrap().lock("another").acquire().await.unwrap().release().await.unwrap();
 }

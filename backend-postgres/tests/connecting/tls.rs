@@ -36,7 +36,7 @@ async fn encrypted(name: &str, host: &str, parameters: &str) -> Result<bool, Sto
     Ok(sessions[0].get(0))
 }
 
-/// The error of a connection that must not come about, and that nobody should try again.
+/// The error of a connection that must not come about, and that is not worth another attempt.
 async fn refused(name: &str, host: &str, parameters: &str) -> StoreError {
     let error = encrypted(name, host, parameters).await.expect_err(parameters);
     assert_eq!(error.kind(), Kind::Config, "{parameters}: {error:?}");
@@ -50,6 +50,24 @@ async fn verify_full_encrypts_for_the_right_authority_and_host() {
         let parameters = format!("sslmode=verify-full&sslrootcert={}", ca(name));
         assert!(encrypted(name, host, &parameters).await.unwrap(), "{name} as {host}");
     }
+}
+
+/// The certificate of `postgres-tls` is for localhost alone.
+#[tokio::test]
+async fn each_of_several_hosts_is_verified_by_its_own_name() {
+    let parameters = format!("sslmode=verify-full&sslrootcert={}", ca("postgres-tls"));
+    let right = url("postgres-tls", "localhost", &parameters);
+    let place = right.split_once("localhost").unwrap().1.split('/').next().unwrap();
+    let hosts = |list: &[&str]| {
+        let list: Vec<_> = list.iter().map(|host| format!("{host}{place}")).collect();
+        right.replace(&format!("localhost{place}"), &list.join(","))
+    };
+    let connect =
+        async |url: String| PostgresStore::builder().table(TableName::new("tls").unwrap()).connect(&url).await;
+    connect(hosts(&["127.0.0.1", "localhost"])).await.unwrap();
+    let error = connect(hosts(&["127.0.0.1", "127.0.0.1"])).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Config, "{error:?}");
+    assert!(error.to_string().contains("certificate"), "{error}");
 }
 
 /// The connection for notifications is opened apart from the pool.
@@ -68,7 +86,7 @@ async fn notifications_come_encrypted_too() {
     let client = server::connection(&server::url("postgres-tls")).await;
     let wanted = "SELECT count(*) FROM tls WHERE lock_id = $1 AND wanted_until IS NOT NULL";
     while client.query_one(wanted, &[&application]).await.unwrap().get::<_, i64>(0) == 0 {
-        assert!(!waiter.is_finished(), "nobody listened");
+        assert!(!waiter.is_finished(), "no connection listens");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let sql = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = $1";

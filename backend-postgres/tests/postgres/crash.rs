@@ -1,26 +1,56 @@
 //! Connections and servers that go away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use db_mutex_core::DbMutex;
 use db_mutex_core::store::{Inserted, LockStore, Renewed};
 use db_mutex_postgres::PostgresStore;
+use tokio::task::JoinHandle;
 
 use crate::database::{MINUTE, ask, builder, grant, insert, owner, renewal, until_free};
 use crate::server::{administrator, connection, url};
 use db_mutex_test_servers::OwnServer;
 
 /// Eight workers on two locks, each sure that it is alone.
-struct Workers {
+#[derive(Default)]
+pub(crate) struct Workers {
     alone: [AtomicBool; 2],
     double_grants: AtomicUsize,
+    fences: [AtomicI64; 2],
+    fences_that_did_not_rise: AtomicUsize,
     rounds: [AtomicUsize; 8],
     done: AtomicBool,
 }
 
 impl Workers {
+    /// Each with connections of its own, as eight processes have.
+    pub(crate) async fn start(self: &Arc<Self>, table: &str, url: &str) -> Vec<JoinHandle<()>> {
+        let mut tasks = Vec::new();
+        for number in 0..8 {
+            let store = builder(table).pool_size(1).connect(url).await.unwrap();
+            let mutex = DbMutex::new(Arc::new(store)).unwrap();
+            tasks.push(tokio::spawn(Arc::clone(self).work(mutex, number)));
+        }
+        tasks
+    }
+
+    /// Ends them, and checks what they have seen.
+    pub(crate) async fn end(&self, tasks: Vec<JoinHandle<()>>) {
+        self.done.store(true, Ordering::SeqCst);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(self.double_grants.load(Ordering::SeqCst), 0);
+        assert_eq!(self.fences_that_did_not_rise.load(Ordering::SeqCst), 0);
+    }
+
+    /// How often they have held a lock, in all.
+    pub(crate) fn rounds(&self) -> usize {
+        self.rounds.iter().map(|rounds| rounds.load(Ordering::SeqCst)).sum()
+    }
+
     async fn work(self: Arc<Self>, mutex: DbMutex, number: usize) {
         let at = number % 2;
         while !self.done.load(Ordering::SeqCst) {
@@ -30,6 +60,10 @@ impl Workers {
             if self.alone[at].swap(true, Ordering::SeqCst) {
                 self.double_grants.fetch_add(1, Ordering::SeqCst);
             }
+            let fence = guard.fence().get();
+            if self.fences[at].fetch_max(fence, Ordering::SeqCst) >= fence {
+                self.fences_that_did_not_rise.fetch_add(1, Ordering::SeqCst);
+            }
             tokio::time::sleep(Duration::from_millis(2)).await;
             self.alone[at].store(false, Ordering::SeqCst);
             let _ = guard.release().await;
@@ -38,7 +72,7 @@ impl Workers {
     }
 
     /// Waits until every worker has gone on, and answers how long that took.
-    async fn all_go_on(&self) -> Duration {
+    pub(crate) async fn all_go_on(&self) -> Duration {
         let begun = Instant::now();
         let before: Vec<_> = self.rounds.iter().map(|rounds| rounds.load(Ordering::SeqCst)).collect();
         while self.rounds.iter().zip(&before).any(|(rounds, before)| rounds.load(Ordering::SeqCst) <= *before) {
@@ -52,19 +86,8 @@ impl Workers {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_go_on_after_the_server_was_killed() {
     let server = OwnServer::start("postgres-plain");
-    let workers = Arc::new(Workers {
-        alone: Default::default(),
-        double_grants: AtomicUsize::new(0),
-        rounds: Default::default(),
-        done: AtomicBool::new(false),
-    });
-    let mut tasks = Vec::new();
-    for number in 0..8 {
-        // Each with connections of its own, as eight processes have.
-        let store = builder("crash").pool_size(1).connect(server.url()).await.unwrap();
-        let mutex = DbMutex::new(Arc::new(store)).unwrap();
-        tasks.push(tokio::spawn(Arc::clone(&workers).work(mutex, number)));
-    }
+    let workers = Arc::new(Workers::default());
+    let tasks = workers.start("crash", server.url()).await;
     workers.all_go_on().await;
     for round in 1..=3 {
         server.kill();
@@ -73,11 +96,7 @@ async fn workers_go_on_after_the_server_was_killed() {
         let took = workers.all_go_on().await;
         println!("kill {round}: all eight workers went on {took:?} after the server's return");
     }
-    workers.done.store(true, Ordering::SeqCst);
-    for task in tasks {
-        task.await.unwrap();
-    }
-    assert_eq!(workers.double_grants.load(Ordering::SeqCst), 0);
+    workers.end(tasks).await;
 }
 
 async fn terminate_all(application: &str) {
@@ -121,7 +140,7 @@ async fn an_acquire_dropped_at_any_moment_leaves_no_ghost() {
         until_free(&store, "job").await;
     }
 
-    // The same while the statement has to wait in the server for somebody else's lock on the table.
+    // The same while the statement has to wait in the server for another's lock on the table.
     let mut other = administrator().await;
     let transaction = other.transaction().await.unwrap();
     let table = crate::database::table("dropped");
@@ -151,7 +170,7 @@ async fn a_grant_that_no_replica_has_confirmed_is_not_a_grant() {
     let admin = connection(server.url()).await;
     let store = builder("replica").statement_timeout(Duration::from_secs(1)).connect(server.url()).await.unwrap();
     grant(&store, "warm", MINUTE).await;
-    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
+    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'absent'").await.unwrap();
     admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     // The setting reaches the other processes by a signal.
     let mut answer = Ok(());

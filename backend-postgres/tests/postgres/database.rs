@@ -69,7 +69,7 @@ pub(crate) async fn until_free(store: &PostgresStore, lock_id: &str) {
     panic!("`{lock_id}` did not become free within 30 s");
 }
 
-/// Waits until the row of the lock says that somebody wants it.
+/// Waits until the row of the lock says that it is waited for.
 pub(crate) async fn until_wanted(admin: &tokio_postgres::Client, table: &TableName, lock_id: &str) {
     let wanted = format!(
         "SELECT count(*) FROM {table} WHERE lock_id = $1

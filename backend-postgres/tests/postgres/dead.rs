@@ -66,7 +66,7 @@ async fn a_connection_that_accepts_no_writes_is_left() {
     assert!(matches!(answer, Inserted::Granted(_)));
 }
 
-/// In version 1 the lock was held for ever, by a process that had said it could not acquire it.
+/// In version 1 the lock was held forever, by a process that had said it could not acquire it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_for_a_standby_that_is_gone_is_given_up_and_leaves_nothing_held() {
     let server = OwnServer::start("postgres");
@@ -79,6 +79,7 @@ async fn what_waits_for_a_standby_that_is_gone_is_given_up_and_leaves_nothing_he
     let mutex = DbMutex::new(store).unwrap();
     let error = mutex.lock("job").ttl(Ttl::NEVER).acquire().await.unwrap_err();
     assert!(error.is_transient(), "{error:?}");
+    assert!(error.to_string().contains("released in the background"), "{error}");
     let left = mutex.shutdown(Duration::from_secs(60)).await;
     let held = format!("SELECT count(*) FROM {} WHERE owner IS NOT NULL", table("standby"));
     until(&administrator, &held, &[], 0).await;

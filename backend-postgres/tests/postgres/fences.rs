@@ -50,7 +50,7 @@ impl Seen {
     }
 }
 
-/// Acquires and releases until enough was seen. Whoever holds a lock notes its fence: those of one id must rise.
+/// Acquires and releases until enough was seen. Each holder of a lock notes its fence: those of one id must rise.
 async fn work(store: Arc<dyn LockStore>, seen: Arc<Seen>, number: usize) {
     let mut round = number;
     while !seen.done.load(Ordering::SeqCst) {

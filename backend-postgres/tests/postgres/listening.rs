@@ -34,7 +34,7 @@ fn wait(store: &PostgresStore, lock_id: &'static str) -> tokio::task::JoinHandle
 }
 
 #[tokio::test]
-async fn nobody_is_notified_where_nobody_waits() {
+async fn no_one_is_notified_where_no_one_waits() {
     let (one, two) = (store("silent").await, store("silent").await);
     let (admin, table) = (administrator().await, table("silent"));
     let (client, mut connection) = tokio_postgres::connect(&url("postgres"), NoTls).await.unwrap();
@@ -58,9 +58,9 @@ async fn nobody_is_notified_where_nobody_waits() {
     }
     // An answer follows all notifications that were sent before it.
     client.batch_execute("SELECT 1").await.unwrap();
-    assert!(hearing.try_recv().is_err(), "a release notified, and nobody waited");
+    assert!(hearing.try_recv().is_err(), "a release notified, and there was no waiter");
 
-    // Somebody waits, and is the only one to be told; after the grant nobody is.
+    // A waiter is the only one to be notified; after the grant no one is.
     let (owner, _) = grant(&one, "job", MINUTE).await;
     let waiter = wait(&two, "job");
     until_wanted(&admin, &table, "job").await;
@@ -111,13 +111,13 @@ async fn waiters_survive_their_listener_and_get_another() {
     // The new one finds out what was missed.
     until(&admin, LISTENING, &[&listener], 1).await;
     guard.release().await.unwrap();
-    assert!(waiter.await.unwrap() < WOKEN, "nobody woke the waiter");
+    assert!(waiter.await.unwrap() < WOKEN, "the waiter was not woken");
 
     let (holder, _) = grant(&store, "job", MINUTE).await;
     let waiter = wait(&store, "job");
     until_wanted(&admin, &table, "job").await;
     store.delete(&release("job", holder)).await.unwrap();
-    assert!(waiter.await.unwrap() < WOKEN, "nobody woke the waiter");
+    assert!(waiter.await.unwrap() < WOKEN, "the waiter was not woken");
 }
 
 #[tokio::test]

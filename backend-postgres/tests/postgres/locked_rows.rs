@@ -164,9 +164,25 @@ async fn an_id_inserted_and_not_committed_is_busy_and_its_batch_goes_on() {
     println!("beside an insert that is not committed, two calls took {:?}", begun.elapsed());
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
 
-    // Whatever becomes of it, the next attempt sees it.
+    // The next attempt sees its outcome.
     transaction.rollback().await.unwrap();
     grant(&store, LOCKED, MINUTE).await;
+}
+
+/// A statement may take long to get to the row. That is no sign of a locked table.
+#[tokio::test]
+async fn a_slow_statement_that_meets_an_uncommitted_id_is_busy() {
+    let store = store("slow").await;
+    let (table, mut other) = (table("slow"), administrator().await);
+    let slow = format!(
+        "CREATE FUNCTION {table}_slow() RETURNS trigger LANGUAGE plpgsql AS
+         $$BEGIN PERFORM pg_sleep(1.1); RETURN NEW; END$$;
+         CREATE TRIGGER slow BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {table}_slow()"
+    );
+    other.batch_execute(&slow).await.unwrap();
+    let transaction = other.transaction().await.unwrap();
+    insert_by_hand(&transaction, table.as_str()).await;
+    assert!(is_busy(&ask(&store, LOCKED, MINUTE).await));
 }
 
 /// The same in a batch of hundreds, with several such ids.
@@ -202,7 +218,7 @@ async fn a_grant_that_waits_for_a_replica_is_busy_to_others() {
     let one = builder("replicated").connect(server.url()).await.unwrap();
     let two = builder("replicated").connect(server.url()).await.unwrap();
     grant(&two, "warm", MINUTE).await;
-    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
+    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'absent'").await.unwrap();
     admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     // The setting reaches each process by a signal. Backends wait once the checkpointer has it; one that does not yet is
     // granted its lock, and the next is asked for.

@@ -14,7 +14,7 @@ use crate::server::{administrator, connection, url};
 
 /// A wait that only a notification ends before the test is over.
 const LONG: Duration = Duration::from_secs(20);
-/// Half of it: whoever returns sooner was woken.
+/// Half of it: a waiter that returns sooner was woken.
 const WOKEN: Duration = Duration::from_secs(10);
 /// What a waiter that only asks every half a second is far from, half of the time.
 const PROMPT: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ fn take(store: &PostgresStore, lock_id: &'static str) -> tokio::task::JoinHandle
             }
             let begun = Instant::now();
             store.wait_for_release(&id(lock_id), LONG).await.unwrap();
-            assert!(begun.elapsed() < WOKEN, "nobody woke the waiter");
+            assert!(begun.elapsed() < WOKEN, "the waiter was not woken");
         }
     })
 }
@@ -97,13 +97,13 @@ pub(crate) async fn hand_overs(one: &PostgresStore, two: &PostgresStore, table_n
         delete(one, &release("job", holder)).await;
         let released = Instant::now();
         let (owner, rung, taken) = waiter.await.unwrap();
-        assert!(rung.saturating_duration_since(released) < WOKEN, "nobody woke the waiter");
+        assert!(rung.saturating_duration_since(released) < WOKEN, "the waiter was not woken");
         woken.push(rung.saturating_duration_since(released));
         handed_over.push(taken.saturating_duration_since(released));
         delete(one, &release("job", owner)).await;
     }
     let (handed_over, round_trip) = (median(handed_over), round_trip(near).await);
-    tell("a grant that nobody waits for", median(granted), round_trip);
+    tell("a grant without waiters", median(granted), round_trip);
     tell("from release to waking", median(woken), round_trip);
     tell("from release to the next grant", handed_over, round_trip);
     handed_over
@@ -142,7 +142,7 @@ async fn a_mutex_hands_over_without_waiting_for_the_next_poll() {
     assert!(handed_over < PROMPT);
 }
 
-/// Between the refusal and the mark the lock may be released: nobody notifies then.
+/// Between the refusal and the mark the lock may be released: then there is no notification.
 #[tokio::test]
 async fn a_release_before_the_wait_is_not_missed() {
     let (one, two) = (store("early").await, store("early").await);
@@ -158,7 +158,7 @@ async fn a_release_before_the_wait_is_not_missed() {
 
 /// A grant removes the mark; who was refused by it marks again.
 #[tokio::test]
-async fn whoever_comes_too_late_is_woken_by_the_next_release() {
+async fn a_waiter_that_comes_too_late_is_woken_by_the_next_release() {
     let (one, two, three) = (store("three").await, store("three").await, store("three").await);
     let (admin, table) = (administrator().await, table("three"));
     for _ in 0..20 {
@@ -209,7 +209,7 @@ async fn a_waiter_through_a_pooler_polls() {
     assert_eq!(administrator().await.query_one(listening, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
-/// A waiter's mark stands in nobody's way, and nobody in its: not renewals, and not a transaction that has verified.
+/// A waiter's mark blocks no one and is not blocked: not by renewals, and not by a transaction that has verified.
 #[tokio::test]
 async fn a_waiter_and_a_verified_transaction_do_not_wait_for_each_other() {
     let (one, two) = (store("beside").await, store("beside").await);
@@ -242,7 +242,7 @@ async fn a_waiter_and_a_verified_transaction_do_not_wait_for_each_other() {
 async fn what_is_free_and_verified_does_not_let_waiters_spin() {
     let (one, two) = (store("spin").await, store("spin").await);
     let mutex = mutex(&one);
-    let guard = mutex.lock("job").ttl(Duration::from_millis(300)).acquire().await.unwrap();
+    let guard = mutex.lock("job").ttl(Duration::from_millis(1_500)).acquire().await.unwrap();
     let mut mine = administrator().await;
     let transaction = mine.transaction().await.unwrap();
     one.verify_in(&transaction, &guard).await.unwrap();

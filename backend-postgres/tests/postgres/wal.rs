@@ -1,4 +1,4 @@
-//! What attempts write, counted on a server that nobody else uses.
+//! What attempts write, counted on a server without other clients.
 
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ async fn a_refusal_writes_nothing_and_a_pair_waits_for_the_disk_once() {
     println!("1000 acquire/release pairs: {records} WAL records, {syncs} fsyncs");
     assert!(syncs <= 1_010, "a release waited for the disk");
     // As many as before there were notifications.
-    assert!(records <= 5_500, "a pair that nobody waits for wrote more than it has to");
+    assert!(records <= 5_500, "a pair without waiters wrote more than it has to");
     assert!(syncs >= 990, "an acquisition did not wait for the disk");
 }
 
@@ -141,7 +141,7 @@ async fn a_release_of_a_lease_without_an_end_and_a_forced_one_are_durable() {
 
 /// An acquisition that a crash undoes is given out twice, so a role's `synchronous_commit = off` must not hold for it.
 #[tokio::test]
-async fn an_acquisition_is_durable_whatever_the_role_says() {
+async fn an_acquisition_is_durable_with_any_setting_of_the_role() {
     let server = OwnServer::start("postgres-plain");
     let client = connection(server.url()).await;
     quiet(&client).await;

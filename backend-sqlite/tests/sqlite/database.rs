@@ -31,7 +31,7 @@ impl Database {
         DbMutex::new(Arc::new(self.store().await)).unwrap()
     }
 
-    /// A connection of somebody else's.
+    /// Another client's connection.
     pub(crate) fn connection(&self) -> Connection {
         let connection = Connection::open(self.file()).unwrap();
         connection.busy_timeout(Duration::from_secs(5)).unwrap();

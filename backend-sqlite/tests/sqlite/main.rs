@@ -8,3 +8,4 @@ mod model;
 mod opening;
 mod traps;
 mod verify;
+mod waiting;

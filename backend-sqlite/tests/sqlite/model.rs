@@ -1,19 +1,19 @@
-//! The random courses of core's model, on a file: each answer, and the row after it, has to be that of the rules.
+//! The random scenarios of core's model, on a file: each answer, and the row after it, has to be that of the rules.
 //! The files of that model are included as they are.
 //!
-//! `DB_MUTEX_MODEL_COURSES=10000` takes more courses, `DB_MUTEX_MODEL_FROM=5000` from another first seed.
+//! `DB_MUTEX_MODEL_SCENARIOS=10000` runs more scenarios, `DB_MUTEX_MODEL_FROM=5000` from another first seed.
 
 #[allow(dead_code, reason = "the traces of core's own model")]
 #[path = "../../../core/tests/model/call.rs"]
 mod call;
-#[allow(dead_code, reason = "the traces of core's own model")]
-#[path = "../../../core/tests/model/course.rs"]
-mod course;
 #[allow(dead_code, reason = "the mistakes of core's own model")]
 #[path = "../../../core/tests/model/micros.rs"]
 mod micros;
 #[path = "../../../core/tests/simulation/random.rs"]
 mod random;
+#[allow(dead_code, reason = "the traces of core's own model")]
+#[path = "../../../core/tests/model/scenario.rs"]
+mod scenario;
 #[path = "../../../core/tests/model/stored.rs"]
 mod stored;
 
@@ -24,8 +24,8 @@ use db_mutex_sqlite::rusqlite::Connection;
 
 use crate::database::Database;
 use call::Caller;
-use course::{Course, Step};
 use micros::{NEVER_US, Row};
+use scenario::{Scenario, Step};
 use stored::{StoreClock, Stored};
 
 /// SQLite's clock cannot be set. What counts is how far the times of the row are from it, so they are moved instead, by
@@ -65,27 +65,27 @@ impl StoreClock for FileClock<'_> {
 }
 
 #[test]
-fn random_courses_go_as_the_rules_say() {
+fn random_scenarios_follow_the_rules() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let database = Database::new();
     let store = runtime.block_on(database.store());
     let connection = database.connection();
     let first = number("DB_MUTEX_MODEL_FROM").unwrap_or(0);
-    for seed in first..first + number("DB_MUTEX_MODEL_COURSES").unwrap_or(300) {
+    for seed in first..first + number("DB_MUTEX_MODEL_SCENARIOS").unwrap_or(300) {
         let caller = Caller::new(&format!("model {seed}"));
         let clock = FileClock { connection: &connection };
         let stored = Stored::new(&store, &runtime, caller.lock_id.clone(), clock);
-        if let Err(wrong) = run(&Course::new(seed), &caller, stored) {
-            panic!("{wrong}\nrepeat it: DB_MUTEX_MODEL_FROM={seed} DB_MUTEX_MODEL_COURSES=1");
+        if let Err(wrong) = run(&Scenario::new(seed), &caller, stored) {
+            panic!("{wrong}\nrepeat it: DB_MUTEX_MODEL_FROM={seed} DB_MUTEX_MODEL_SCENARIOS=1");
         }
-        // So that a purge of the next course does not find it.
+        // So that a purge of the next scenario does not find it.
         connection.execute("DELETE FROM db_mutex_locks", ()).unwrap();
     }
 }
 
-fn run(course: &Course, caller: &Caller, mut stored: Stored<'_, FileClock<'_>>) -> Result<(), String> {
+fn run(scenario: &Scenario, caller: &Caller, mut stored: Stored<'_, FileClock<'_>>) -> Result<(), String> {
     let (mut requests, mut fences) = (Vec::new(), Vec::<Option<Fence>>::new());
-    for step in &course.steps {
+    for step in &scenario.steps {
         let moves_by_us = match step {
             Step::Wait(time) => i64::try_from(time.as_micros()).unwrap(),
             Step::SetClock(by_us) => *by_us,

@@ -27,7 +27,7 @@ async fn a_missing_folder_is_named() {
 #[tokio::test]
 async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let database = Database::new();
-    let text = "not a database, but somebody's work\n".repeat(100);
+    let text = "not a database, but some other text\n".repeat(100);
     fs::write(database.file(), &text).unwrap();
     let error = SqliteStore::open(database.file()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Schema);
@@ -36,7 +36,15 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_table_of_somebody_else_is_refused_and_left_alone() {
+async fn a_table_that_was_dropped_without_its_versions_is_made_again() {
+    let database = Database::new();
+    drop(database.store().await);
+    database.connection().execute_batch("DROP TABLE db_mutex_locks").unwrap();
+    ask(&database.store().await, "job", Duration::from_secs(60)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_foreign_table_is_refused_and_left_alone() {
     let database = Database::new();
     database.connection().execute_batch("CREATE TABLE db_mutex_locks (id INTEGER, name TEXT)").unwrap();
     let error = SqliteStore::open(database.file()).await.unwrap_err();

@@ -17,7 +17,7 @@ use crate::database::{Database, ask, id, until_free};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// `INSERT … RETURNING` gives its row before the commit, which may still fail: here for a deferred constraint that
-/// somebody has added. A driver call that stops at the first row reports a lock that was never stored.
+/// a user has added. A driver call that stops at the first row reports a lock that was never stored.
 #[tokio::test]
 async fn a_commit_that_fails_is_not_a_grant() {
     let database = Database::new();
@@ -57,7 +57,7 @@ async fn six_connections_see_no_inversion_and_no_busy() {
                 let owner = OwnerToken::mint().unwrap();
                 let request = InsertRequest::new(id("one"), owner, Ttl::new(MINUTE).unwrap(), holder.clone());
                 if let Inserted::Granted(lease) = store.insert_if_absent(&request).await.unwrap() {
-                    // We hold the lock: whoever wrote here before us was granted it before us.
+                    // We hold the lock: the task that wrote here before us was granted it before us.
                     let before = latest.swap(lease.fence.get(), Ordering::SeqCst);
                     assert!(before < lease.fence.get(), "fence {} came after {before}", lease.fence);
                     granted.fetch_add(1, Ordering::SeqCst);
@@ -139,7 +139,7 @@ async fn a_database_that_is_locked_for_long_is_busy_and_not_held() {
     assert!(matches!(ask(&store, "job", MINUTE).await.unwrap(), Inserted::Granted(_)));
 }
 
-/// A refused attempt takes no write lock: it is answered while somebody else is writing.
+/// A refused attempt takes no write lock: it is answered while another connection is writing.
 #[tokio::test]
 async fn a_refusal_does_not_wait_for_a_writer() {
     let database = Database::new();
@@ -187,7 +187,7 @@ fn a_guard_dropped_after_its_runtime_is_released() {
     });
 }
 
-/// What an acquisition has begun when its future is dropped is released by whoever is left.
+/// What an acquisition has begun when its future is dropped is released by the background.
 #[tokio::test]
 async fn an_acquire_dropped_at_any_moment_leaves_no_ghost() {
     let database = Database::new();

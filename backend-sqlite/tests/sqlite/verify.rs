@@ -8,13 +8,15 @@ use db_mutex_sqlite::rusqlite::{self, Transaction, TransactionBehavior};
 use crate::database::{Database, ask, until_free};
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// Long enough that a busy machine answers before its end.
+const BRIEF: Duration = Duration::from_millis(1_500);
 
 #[tokio::test]
 async fn a_verified_commit_is_protected_beyond_the_lease() {
     let database = Database::new();
     let store = database.store().await;
     let mutex = database.mutex().await;
-    let guard = mutex.lock("job").ttl(Duration::from_millis(300)).acquire().await.unwrap();
+    let guard = mutex.lock("job").ttl(BRIEF).acquire().await.unwrap();
     let impatient = SqliteStore::builder().busy_timeout(Duration::from_millis(50)).open(database.file()).await.unwrap();
 
     let mut mine = database.connection();
@@ -37,7 +39,7 @@ async fn a_stale_holder_cannot_verify() {
     let database = Database::new();
     let store = database.store().await;
     let mutex = database.mutex().await;
-    let guard = mutex.lock("job").ttl(Duration::from_millis(100)).acquire().await.unwrap();
+    let guard = mutex.lock("job").ttl(BRIEF).acquire().await.unwrap();
     until_free(&store, "job").await;
     ask(&store, "job", MINUTE).await.unwrap();
 
@@ -48,11 +50,11 @@ async fn a_stale_holder_cannot_verify() {
 }
 
 #[tokio::test]
-async fn an_ended_lease_cannot_be_verified_even_if_nobody_took_it() {
+async fn an_ended_lease_cannot_be_verified_even_if_no_one_took_it() {
     let database = Database::new();
     let store = database.store().await;
     let mutex = database.mutex().await;
-    let guard = mutex.lock("job").ttl(Duration::from_millis(100)).acquire().await.unwrap();
+    let guard = mutex.lock("job").ttl(BRIEF).acquire().await.unwrap();
     until_free(&store, "job").await;
     let mut mine = database.connection();
     let transaction = mine.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
@@ -69,7 +71,7 @@ async fn another_file_verifies_nothing() {
     assert!(store.verify_in(&transaction, &guard).is_err());
 }
 
-/// A deferred transaction that has read before fails at once when somebody has written since, whatever the timeout.
+/// A deferred transaction that has read before fails at once when another has written since, with any timeout.
 #[tokio::test]
 async fn a_transaction_with_an_old_snapshot_is_an_error_and_not_proof() {
     let database = Database::new();
@@ -91,7 +93,7 @@ async fn another_driver_verifies_the_same() {
     let database = Database::new();
     let store = database.store().await;
     let mutex = database.mutex().await;
-    let guard = mutex.lock("job").ttl(Duration::from_millis(300)).acquire().await.unwrap();
+    let guard = mutex.lock("job").ttl(BRIEF).acquire().await.unwrap();
     let mut mine = database.connection();
     let mut transaction = mine.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
     let send = |transaction: &mut Transaction<'_>, query: VerifyQuery<'_>| -> Result<Option<i64>, rusqlite::Error> {

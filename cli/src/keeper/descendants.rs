@@ -5,9 +5,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::os::fd::AsFd;
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::getpid;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, wait};
@@ -148,6 +151,29 @@ pub(crate) fn reap() -> Reaped {
             Err(_) => return Reaped::NoneYet,
         }
     }
+}
+
+/// Reaps a child as soon as it ends; returns whether it has ended within `limit`.
+pub(crate) fn ends_within(child: &mut Child, limit: Duration) -> bool {
+    let give_up = Instant::now() + limit;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let fd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    while let Ok(None) = child.try_wait() {
+        let left = give_up.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        match &fd {
+            // It is readable from the end of the process on.
+            Some(fd) => {
+                let mut ended = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+                let _ = poll(&mut ended, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+            }
+            // An old kernel.
+            None => thread::sleep(Duration::from_micros(200)),
+        }
+    }
+    true
 }
 
 /// Kills all descendants that `belongs` says are meant: first stops them, until none is left that could start another.

@@ -1,4 +1,4 @@
-//! What db-mutex and its keeper tell each other, over a socket: messages of a few fields.
+//! The messages between db-mutex and its keeper, each of a few fields.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -10,7 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::args::Descendants;
 
-/// A time on a clock that goes on while the machine is suspended.
+/// A time on a clock that continues while the machine is suspended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct BootTime(u64);
 
@@ -55,11 +55,11 @@ impl BootTime {
 /// Until when the command may work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
-    /// It is asked to end.
+    /// It gets SIGTERM.
     pub(crate) ask_at: BootTime,
     /// It is killed.
     pub(crate) kill_at: BootTime,
-    /// The kernel kills the keeper if that has not killed the command, and the command dies with it.
+    /// The kernel kills the keeper if it has not killed the command, and the command dies with it.
     pub(crate) last: BootTime,
 }
 
@@ -74,12 +74,12 @@ pub(crate) struct Plan {
     /// The numbers of the signals that the command begins with blocked.
     pub(crate) blocked: Vec<i32>,
     pub(crate) descendants: Descendants,
-    /// How long there is between SIGTERM and SIGKILL.
+    /// The time between SIGTERM and SIGKILL.
     pub(crate) grace: Duration,
     pub(crate) deadline: Deadline,
 }
 
-/// What db-mutex tells its keeper.
+/// The orders from db-mutex to its keeper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
     Start(Box<Plan>),
@@ -99,10 +99,10 @@ pub(crate) enum Status {
     Signaled(i32),
 }
 
-/// What the keeper tells db-mutex.
+/// The reports from the keeper to db-mutex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// A process stands by that becomes the command.
+    /// The process that becomes the command is ready.
     Ready,
     NotStarted(String),
     /// The lease was over before the command could be started.
@@ -280,7 +280,7 @@ pub(crate) trait Message: Sized {
         }
         let mut body = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap_or(0)];
         from.read_exact(&mut body)?;
-        Self::decoded(&body).map(Some).ok_or_else(|| io::Error::other("a message that nobody sends"))
+        Self::decoded(&body).map(Some).ok_or_else(|| io::Error::other("an unknown message"))
     }
 }
 

@@ -1,5 +1,5 @@
-//! A process of ours that is the parent of the command, and ends it when the lease is over: even if db-mutex is stopped,
-//! hangs, or was killed.
+//! The keeper: the parent process of the command. It terminates the command when the lease is over, even if db-mutex is
+//! stopped, hangs, or was killed.
 //!
 //! ```text
 //! db-mutex ──── keeper ──── command ──── what it starts
@@ -7,20 +7,20 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `message` | what db-mutex and the keeper tell each other |
-//! | `socket` | over what |
+//! | `message` | the messages between db-mutex and the keeper |
+//! | `socket` | the sockets between them |
 //! | `process` | the keeper's own process |
-//! | `fuse` | a timer of the kernel, should the keeper itself be stopped |
-//! | `descendants` | all that the command has started is found, and ended |
-//! | `starter` | the command's process before it is the command |
+//! | `fuse` | a kernel timer, in case the keeper itself is stopped |
+//! | `descendants` | finding and terminating all processes that the command has started |
+//! | `starter` | the process that becomes the command |
 //! | `witness` | whether a signal was meant for the whole process group |
 //!
-//! The keeper knows until when the command may work. Each renewal sends it the next deadline; if none arrives, it asks the
-//! command and all its descendants to end, and kills them at the deadline. A timer of the kernel kills the keeper itself
-//! soon after, should it be stopped as well, and the kernel then kills the command, whose parent it is.
+//! The keeper knows until when the command may work. Each renewal sends it the next deadline. If none arrives, it sends
+//! SIGTERM to the command and all its descendants, and kills them at the deadline. If the keeper is stopped as well, a
+//! kernel timer kills it soon after, and the kernel then kills the command, because its parent has died.
 //!
-//! Keeper and starter are started before the lock is acquired, and stand by meanwhile. The keeper and the witness are this very
-//! executable under another first argument; the starter is a copy of the keeper's process.
+//! The keeper and the starter are started before the lock is acquired, and stand by. The keeper and the witness are this
+//! executable with another first argument; the starter is a fork of the keeper.
 
 mod descendants;
 mod fuse;
@@ -40,8 +40,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::prctl::set_child_subreaper;
 use nix::unistd::getpid;
@@ -60,13 +59,13 @@ use message::Message;
 const KEEPER: &str = "__db-mutex-keeper";
 const WITNESS: &str = "__db-mutex-witness";
 
-/// How long db-mutex tries to kill what a keeper that was killed has kept.
+/// How long db-mutex tries to kill the processes of a keeper that was killed.
 const KILLING: Duration = Duration::from_secs(10);
 
-/// How often a keeper that has not reported yet is let go on.
+/// How often a keeper that has not reported yet is continued with SIGCONT.
 const GOING_ON: Duration = Duration::from_millis(100);
 
-/// How long a keeper with nothing left to do is waited for.
+/// How long to wait for a keeper that has nothing left to do.
 const ENDING: Duration = Duration::from_secs(2);
 
 /// Does the work of a keeper or a witness if this process is one.
@@ -101,11 +100,11 @@ fn this_executable() -> io::Result<PathBuf> {
 pub(crate) struct Keeper {
     child: Child,
     is_reaped: bool,
-    /// Where orders go. Not tokio's socket, which writes nothing before it was once told that it can.
+    /// Where orders go. Not tokio's socket, which writes nothing before it was first reported as writable.
     orders: StdStream,
-    /// What of them did not fit into the socket.
+    /// The part of them that did not fit into the socket.
     unsent: Vec<u8>,
-    /// Where reports come from; in a runtime from the first on.
+    /// Where reports come from; registered with the runtime at the first one.
     reports: Reports,
     received: Vec<u8>,
     /// The children that this process had before: a shell that has become db-mutex may have some.
@@ -117,12 +116,17 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Starts a keeper, which stands by.
     pub(crate) fn stand_by() -> io::Result<Self> {
+        let mut command = Command::new(this_executable()?);
+        // Nothing that it has is to be read by others.
+        command.arg(KEEPER).env_clear();
+        Self::start_as(command)
+    }
+
+    fn start_as(mut command: Command) -> io::Result<Self> {
         let others = descendants::children();
         set_child_subreaper(true)?;
         let (ours, theirs) = StdStream::pair()?;
-        let mut command = Command::new(this_executable()?);
-        // Nothing that it has is to be read by others.
-        let child = command.arg(KEEPER).env_clear().stdin(OwnedFd::from(theirs)).spawn()?;
+        let child = command.stdin(OwnedFd::from(theirs)).spawn()?;
         // The keeper's end must not stay open here.
         drop(command);
         socket::hand_over(io::stdin(), &ours)?;
@@ -131,8 +135,8 @@ impl Keeper {
         Ok(Self { child, is_reaped: false, orders: ours, unsent, reports, received, others, mark: None })
     }
 
-    /// Waits for its first report: that it stands by. If it was stopped with the job before it had a session of its own, nobody
-    /// else lets it go on.
+    /// Waits for its first report: that it stands by. If it was stopped with the job before it had a session of its own, no other
+    /// process lets it go on.
     ///
     /// # Errors
     /// When this process cannot listen.
@@ -151,7 +155,7 @@ impl Keeper {
         }
     }
 
-    /// Tells the keeper to start the command. `mark` is a variable of the command's environment that no other process has.
+    /// Orders the keeper to start the command. `mark` is a variable of the command's environment that no other process has.
     pub(crate) fn start(&mut self, plan: Plan, mark: String) -> io::Result<()> {
         self.mark = Some(mark.into_bytes());
         self.orders.set_nonblocking(false)?;
@@ -159,8 +163,8 @@ impl Keeper {
         self.orders.set_nonblocking(true)
     }
 
-    /// Tells the keeper something. One that is gone hears nothing, which [`report`](Self::report) says.
-    pub(crate) fn tell(&mut self, order: &Order) {
+    /// Sends an order to the keeper. If the keeper is gone, the order is lost, and [`report`](Self::report) returns `None`.
+    pub(crate) fn send(&mut self, order: &Order) {
         self.unsent.extend(order.encoded());
         self.flush();
     }
@@ -172,7 +176,7 @@ impl Keeper {
                 Ok(length) => drop(self.unsent.drain(..length)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // Nobody listens any more.
+                // The other side is gone.
                 Err(_) => self.unsent.clear(),
             }
         }
@@ -224,14 +228,14 @@ impl Keeper {
         }
     }
 
-    /// Reaps what has ended: also orphans, where db-mutex is the first process of a container.
+    /// Reaps processes that have ended, including orphans if db-mutex is the first process of a container.
     pub(crate) fn reap(&mut self) {
         while let Reaped::Child(pid, _) = descendants::reap() {
             self.is_reaped |= u32::try_from(pid) == Ok(self.child.id());
         }
     }
 
-    /// Kills all that the command has started, where the keeper is gone: it was killed.
+    /// Kills all processes that the command has started, after the keeper was killed.
     pub(crate) fn end_in_its_place(&mut self) {
         if !self.is_reaped {
             let _ = self.child.kill();
@@ -270,7 +274,7 @@ impl Keeper {
 }
 
 impl Drop for Keeper {
-    /// Reaps the keeper. It ends when it was told so, or finds that nobody listens.
+    /// Reaps the keeper. It ends when it is ordered to, or when db-mutex is gone.
     fn drop(&mut self) {
         if self.is_reaped {
             return;
@@ -279,15 +283,10 @@ impl Drop for Keeper {
         let _ = self.orders.set_write_timeout(Some(ENDING));
         let _ = (&self.orders).write_all(&self.unsent);
         let _ = self.orders.shutdown(Shutdown::Both);
-        let give_up = Instant::now() + ENDING;
-        while let Ok(None) = self.child.try_wait() {
-            if Instant::now() >= give_up {
-                // It stands still, and has nothing left to do.
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            thread::sleep(Duration::from_micros(200));
+        if !descendants::ends_within(&mut self.child, ENDING) {
+            // It is stopped, and has nothing left to do.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
         }
     }
 }
@@ -296,4 +295,25 @@ impl Drop for Keeper {
 enum Reports {
     Later(StdStream),
     Now(UnixStream),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stops itself twice before it reports.
+    #[test]
+    fn a_keeper_that_was_stopped_before_it_stands_by_is_let_go_on() {
+        let mut command = Command::new("sh");
+        command.args(["-c", r"kill -STOP $$; kill -STOP $$; printf '\0\0\0\6ready\0' >&0"]);
+        let mut keeper = Keeper::start_as(command).unwrap();
+        let stat = format!("/proc/{}/stat", keeper.child.id());
+        while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let limit = Duration::from_secs(30);
+        let report = runtime.block_on(async { timeout(limit, keeper.stands_by()).await });
+        assert_eq!(report.unwrap().unwrap(), Some(Report::Ready));
+    }
 }

@@ -22,24 +22,24 @@ use super::message::{BootTime, Deadline, Message, Order, Plan, Report, Status};
 use super::{socket, starter};
 use crate::args::Descendants;
 
-/// The longest that it waits before it looks at its deadline: a wait stands still while the machine is suspended.
+/// The maximum wait before the deadline is checked: a wait does not advance while the machine is suspended.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// How long after the command what is in its group may end as well, without a word.
+/// How long after the command the processes of its group may still end without being reported.
 const DYING: Duration = Duration::from_millis(100);
 
-/// How long it tries to kill what does not die, before it says so.
+/// How long to try to kill a process that does not die, before reporting it.
 const KILLING: Duration = Duration::from_secs(10);
 
 /// Keeps one command. Returns when its end was reported, and the report has arrived.
 pub(super) fn main() -> io::Result<()> {
-    // Nothing but SIGKILL and SIGSTOP may hold it up.
+    // Only SIGKILL and SIGSTOP may interrupt it.
     SigSet::all().thread_block()?;
-    // As long as it stands by it has nothing to do without db-mutex.
+    // Until the command runs, it is not needed without db-mutex.
     set_pdeathsig(Named::SIGKILL)?;
-    // Not the name by which a person would end all db-mutex.
+    // Not the name with which someone would kill all db-mutex processes.
     let _ = set_name(c"dbmutex-keeper");
-    // Where SIGCHLD is ignored, as some parents leave it, the kernel would not tell how a child has ended.
+    // If SIGCHLD is ignored, as some parents leave it, the kernel does not report how a child has ended.
     signal_hook::flag::register(Named::SIGCHLD as i32, Arc::default())?;
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     set_child_subreaper(true)?;
@@ -125,7 +125,7 @@ struct Keeper {
     ending: Ending,
     /// Whether the command was ended, and not only what it has left behind.
     by_keeper: bool,
-    /// Since when the command has ended, and something in its group has not.
+    /// When the command ended, if something in its group has not.
     left_since: Option<BootTime>,
     has_supervisor: bool,
     has_reported: bool,
@@ -207,10 +207,9 @@ impl Keeper {
         command.is_some_and(|command| waitid(WaitId::Pid(command), options).is_ok_and(|status| status.is_some()))
     }
 
-    fn send_to_group(&self, signal: Signal) {
-        if let Some(group) = Pid::from_raw(self.command) {
-            let _ = kill_process_group(group, signal);
-        }
+    /// Returns whether there is such a group.
+    fn send_to_group(&self, signal: Signal) -> bool {
+        Pid::from_raw(self.command).is_some_and(|group| kill_process_group(group, signal).is_ok())
     }
 
     /// Executes the next order, and returns whether it was to stop.
@@ -228,7 +227,7 @@ impl Keeper {
             Ok(Some(Order::End)) => self.end(),
             Ok(Some(Order::Done)) => return true,
             Ok(Some(_)) => {}
-            // The supervisor is gone, and renews nothing any more. What the command has left behind works without a lock.
+            // The supervisor is gone, so nothing is renewed. The processes that the command has left run without a lock.
             Ok(None) | Err(_) => {
                 (self.has_supervisor, self.has_reported) = (false, false);
                 self.end();
@@ -250,11 +249,9 @@ impl Keeper {
         let is_here = self.status.is_none();
         // Until the command is reaped, neither its number nor its group's can be another's.
         if let Some(command) = Pid::from_raw(self.command).filter(|_| is_here) {
-            if self.own_group {
-                self.send_to_group(signal);
-            }
-            // It may have moved to another group.
-            if !self.own_group
+            let has_group = self.own_group && self.send_to_group(signal);
+            // It may not have made its group yet, or may have moved to another one.
+            if !has_group
                 || getpgid(Some(nix::unistd::Pid::from_raw(self.command))).map(|group| group.as_raw())
                     != Ok(self.command)
             {
@@ -273,7 +270,7 @@ impl Keeper {
         }
     }
 
-    /// Asks the command to end.
+    /// Sends SIGTERM to the command.
     fn end(&mut self) {
         if self.ending == Ending::No {
             self.by_keeper = self.status.is_none();
@@ -281,14 +278,14 @@ impl Keeper {
         }
     }
 
-    /// Asks all to end; what was stopped hears of it too.
+    /// Sends SIGTERM to all, and SIGCONT, so that it also reaches stopped processes.
     fn ask(&mut self) {
         self.ending = Ending::Asked(self.deadline.kill_at.min(BootTime::now().after(self.grace)));
         let found = descendants::find();
         if found.is_empty() {
             self.pass_on(Signal::TERM);
         }
-        // Parents first: a shell whose child ended before would go on with its next line.
+        // Parents first: a shell whose child ended first would continue with its next line.
         for process in &found {
             descendants::send(process, Signal::TERM);
         }
@@ -307,7 +304,7 @@ impl Keeper {
             }
         }
         if let Ending::Asked(kill_at) = self.ending {
-            // What the command has left behind has no work of its own to finish, when the lock is lost.
+            // If the lock is lost, the processes that the command has left have nothing to finish.
             let is_over = kill_at <= now || self.by_keeper && self.status.is_some();
             if is_over && !self.is_alone {
                 // Busy with it from now on, and no longer to be killed for being late.
@@ -322,7 +319,7 @@ impl Keeper {
 
     fn kill(&mut self) {
         self.beyond = descendants::kill(|_| true);
-        // Where descendants cannot be found.
+        // If descendants cannot be found.
         if let Some(command) = Pid::from_raw(self.command).filter(|_| self.status.is_none()) {
             if self.own_group {
                 self.send_to_group(Signal::KILL);
@@ -336,18 +333,18 @@ impl Keeper {
         }
     }
 
-    /// What is to be reported, once there is nothing more to do.
+    /// The report, once there is nothing more to do.
     fn report(&mut self) -> Option<Report> {
         let status = self.status?;
         let ended = |left: Vec<String>| Some(Report::Ended { status, by_keeper: self.by_keeper, left });
         let described = |left: Vec<Process>| left.iter().map(Process::describe).collect::<Vec<_>>();
         match self.ending {
             _ if self.is_alone => ended(Vec::new()),
-            // What has made a group or a session of its own has left on purpose, and is no news.
+            // A process that has made its own group or session has left on purpose, and is not reported.
             Ending::No if self.descendants == Descendants::Leave => {
                 let mut left = descendants::find();
                 left.retain(|one| one.group == self.group);
-                // What has got the signal of which the command has died may need a moment to do so too.
+                // Processes that got the signal of which the command died may need a moment to die, too.
                 if !left.is_empty() && *self.left_since.get_or_insert(BootTime::now()) > BootTime::now().before(DYING) {
                     return None;
                 }

@@ -1,5 +1,5 @@
-//! The sockets between db-mutex, its keeper and the command's process before it is the command. Each is the standard input
-//! of the one that was started; the command's own is passed over it.
+//! The sockets between db-mutex, its keeper and the process that becomes the command. Each is the standard input of the
+//! process that was started; the command's standard input is passed over it.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

@@ -1,4 +1,4 @@
-//! Becomes the command: stands by until it is told which, restores what the command is to find, and executes it.
+//! The process that becomes the command: it waits for the plan, restores the command's environment, and executes it.
 
 use std::ffi::CString;
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ pub(super) fn main(keeper: Pid, orders: UnixStream) -> u8 {
     if set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != keeper {
         return FAILED;
     }
-    match told(orders) {
+    match receive_plan(orders) {
         Ok(Some(plan)) => execute(plan),
         // The lock was not acquired.
         Ok(None) => 0,
@@ -31,7 +31,7 @@ pub(super) fn main(keeper: Pid, orders: UnixStream) -> u8 {
     }
 }
 
-fn told(keeper: UnixStream) -> io::Result<Option<Plan>> {
+fn receive_plan(keeper: UnixStream) -> io::Result<Option<Plan>> {
     // Until now it is the keeper's own socket.
     rustix::stdio::dup2_stdin(&keeper)?;
     let Some(stdin) = socket::take_over(&keeper)? else { return Ok(None) };

@@ -1,15 +1,15 @@
-//! Tells whether a signal was sent to all of a process group, or to db-mutex alone.
+//! Finds out whether a signal was sent to a whole process group, or only to db-mutex.
 //!
-//! At a terminal the command is in the same process group as db-mutex. What is sent to the group, as by `kill %1` in a
-//! shell, reaches the command without db-mutex, which must not pass it on once more. Nothing in a signal says so; but a
-//! second process of ours in the group has received it as well.
+//! At a terminal the command is in the same process group as db-mutex. A signal to the group, as by `kill %1` in a shell,
+//! reaches the command directly, and db-mutex must not pass it on again. The signal itself does not show this, but a second
+//! db-mutex process in the group has received it as well.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::{set_name, set_pdeathsig};
@@ -17,18 +17,18 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::message::BootTime;
-use super::{WITNESS, socket, this_executable};
+use super::{WITNESS, descendants, socket, this_executable};
 
 /// How long the kernel may need to send a signal to all of a group.
 const SENDING: Duration = Duration::from_millis(5);
 
-/// How long the answer is waited for: longer than a busy machine takes to give one. A witness that is stopped gives none.
+/// How long to wait for an answer: longer than a busy machine needs. A stopped witness does not answer.
 const ANSWERING: Duration = Duration::from_secs(2);
 
-/// How long it is waited for once there was none.
+/// How long to wait once there was no answer.
 const ANSWERING_AGAIN: Duration = Duration::from_millis(10);
 
-/// How long a witness that has nothing left to do is waited for.
+/// How long to wait for a witness that has nothing left to do.
 const ENDING: Duration = Duration::from_millis(200);
 
 /// How long a signal that was noted can be one that db-mutex has just received.
@@ -43,10 +43,10 @@ const QUESTION: usize = 10;
 /// Real-time signals are queued, others are pending or not.
 const FIRST_QUEUED: i32 = 32;
 
-/// The witness's own process: notes what it receives, and tells it when asked. A question is a signal, a number, which the
-/// answer has too, and when db-mutex has read the signal.
+/// The witness's own process: it notes the signals that it receives, and answers questions about them. A question consists
+/// of a signal, a number that the answer repeats, and the time when db-mutex read the signal.
 pub(super) fn main() -> io::Result<()> {
-    // It stops and goes on with the job.
+    // It stops and continues with the job.
     let mut signals = SigSet::all();
     [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU].into_iter().for_each(|signal| signals.remove(signal));
     signals.thread_block()?;
@@ -101,20 +101,17 @@ impl Witness {
         Ok(Self { child, socket: ours })
     }
 
-    /// What is to be used by the thread that reads signals, for an answer takes its time.
+    /// The part for the thread that reads signals, because an answer takes time.
     pub(crate) fn questions(&self) -> io::Result<Questions> {
         Ok(Questions { socket: self.socket.try_clone()?, asked: 0, wait: ANSWERING })
     }
 }
 
 impl Drop for Witness {
-    /// Reaps it. It is not killed by its number, which may be another's: whoever reaps all children may have reaped it.
+    /// Reaps it. It is not killed by its number, which may be another's: code that reaps all children may have reaped it.
     fn drop(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
-        let give_up = Instant::now() + ENDING;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < give_up {
-            std::thread::sleep(Duration::from_micros(200));
-        }
+        descendants::ends_within(&mut self.child, ENDING);
     }
 }
 
@@ -142,6 +139,8 @@ impl Questions {
     fn ask(&mut self, signal: i32, read: BootTime) -> io::Result<bool> {
         self.asked = self.asked.wrapping_add(1);
         self.socket.set_read_timeout(Some(self.wait))?;
+        // A stopped witness reads nothing, and its socket fills up.
+        self.socket.set_write_timeout(Some(self.wait))?;
         let mut question = [0; QUESTION];
         question[..2].copy_from_slice(&[u8::try_from(signal).unwrap_or(0), self.asked]);
         question[2..].copy_from_slice(&read.to_bytes());
@@ -149,10 +148,30 @@ impl Questions {
         loop {
             let mut answer = [0; 2];
             self.socket.read_exact(&mut answer)?;
-            // One that has stood still answers earlier questions first.
+            // A witness that was stopped answers earlier questions first.
             if answer[1] == self.asked {
                 return Ok(answer[0] == 1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_witness_that_is_stopped_blocks_no_one() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        while (&ours).write(&[0; QUESTION]).is_ok() {}
+        ours.set_nonblocking(false).unwrap();
+        let mut questions = Questions { socket: ours, asked: 0, wait: ANSWERING_AGAIN };
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || sender.send(questions.has_received(Signal::SIGTERM as i32)));
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(30)), Ok(false));
+        drop(theirs);
     }
 }

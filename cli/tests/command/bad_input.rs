@@ -36,9 +36,10 @@ fn ids_that_are_none_are_refused() {
 fn durations_that_are_none_are_refused() {
     let sandbox = Sandbox::new();
     for (option, bad, says) in [
-        ("--ttl", "0s", "100ms"),
+        ("--ttl", "0s", "at least 1s"),
         ("--ttl", "-5s", "-5s"),
-        ("--ttl", "50ms", "100ms"),
+        ("--ttl", "50ms", "at least 1s"),
+        ("--ttl", "100ms", "at least 1s"),
         ("--ttl", "1000years", "365 days"),
         ("--ttl", "99999999999999999999s", "--ttl"),
         ("--ttl", "abc", "abc"),
@@ -172,7 +173,7 @@ fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_table_of_somebody_elses_is_refused_and_left_as_it_is() {
+fn a_foreign_table_is_refused_and_left_as_it_is() {
     let sandbox = Sandbox::new();
     let theirs = open(&sandbox.path("theirs.db"));
     theirs

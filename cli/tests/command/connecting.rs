@@ -117,6 +117,45 @@ fn a_silent_server_does_not_hold_up_the_limit() {
     }
 }
 
+/// It could have three seconds, which are more than the limit.
+#[test]
+fn a_silent_first_host_leaves_time_for_the_second_within_a_short_limit() {
+    let sandbox = Sandbox::new();
+    let silent = free_port();
+    let (url, server) = at("postgres", silent.local_addr().unwrap());
+    let (hosts, database) = url.rsplit_once('/').expect("a database");
+    let url = format!("{hosts},{server}/{database}");
+    let run = ["--url", &url, "--table", "cli_connecting", "run", "second", "--wait", "2500ms", "--", "true"];
+    sandbox.run(run).assert_silent_success();
+}
+
+/// As when the name of the primary leads to a standby during a failover.
+#[test]
+fn a_server_that_accepts_no_writes_yet_is_waited_for() {
+    let sandbox = Sandbox::new();
+    let (role, table) = (unique("no_writes_yet"), unique("no_writes_yet_locks"));
+    sandbox.run(["--url", &url("postgres"), "--table", &table, "migrate"]).assert_silent_success();
+    execute(
+        "postgres",
+        &format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 's3cret-canary'; ALTER ROLE {role} SET default_transaction_read_only = on;
+             GRANT SELECT, INSERT, UPDATE ON {table} TO {role}; GRANT SELECT ON {table}_versions TO {role}"
+        ),
+    );
+    let url = url_of("postgres", &format!("{role}:s3cret-canary"));
+    let run = |limit| ["--url", &url, "--table", &table, "run", "job", "--wait", limit, "--", "true"];
+    // A second can be over before a busy server has answered for the first time.
+    let line = sandbox.run(run("5s")).assert_refusal(125).to_owned();
+    assert!(line.contains("accepts no writes") && line.contains("tried for"), "{line}");
+    let waiting = sandbox.start(run("60s"));
+    // It tries to connect at once after that.
+    eventually("db-mutex receives signals", || waiting.has_in_mask("SigBlk", Signal::SIGTERM).then_some(()));
+    thread::sleep(Duration::from_millis(300));
+    execute("postgres", &format!("ALTER ROLE {role} RESET default_transaction_read_only"));
+    waiting.wait().assert_silent_success();
+    execute("postgres", &format!("DROP TABLE {table}, {table}_versions; DROP ROLE {role}"));
+}
+
 /// Forty runs, each of which needs a connection, where a third of them can have one.
 #[test]
 fn too_many_connections_are_waited_for() {

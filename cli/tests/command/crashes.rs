@@ -17,7 +17,7 @@ fn crash_with_a_lock(sandbox: &Sandbox) -> Value {
     row
 }
 
-/// Takes the lock as soon as it is to be had; until then every attempt has to be refused. By the database's own clock, so
+/// Acquires the lock as soon as it is free; until then every attempt has to be refused. By the database's own clock, so
 /// that a slow machine changes nothing.
 fn take_over(sandbox: &Sandbox, crashed: &Value) {
     eventually("the lock is granted", || {

@@ -24,7 +24,7 @@ pub(crate) fn at_home(sandbox: &Sandbox, home: Option<&str>, script: &str) -> Fi
 const DEFAULT: &str = "home/.local/state/db-mutex/locks.db";
 
 #[test]
-fn the_default_file_is_in_the_home_of_the_password_database_whatever_the_environment() {
+fn the_default_file_is_in_the_home_of_the_password_database_with_any_environment() {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.path("home")).unwrap();
     for environment in ["HOME=$PWD/other", "XDG_STATE_HOME=$PWD/other", "-u HOME", "HOME=", "XDG_STATE_HOME=other"] {

@@ -21,7 +21,7 @@ fn two_hundred_processes_count_to_two_hundred() {
     assert_eq!(sandbox.read("f"), "200\n");
 }
 
-/// `--hold-at-least` keeps the lock taken after the command's end: whoever comes second is refused, however slow the
+/// `--hold-at-least` keeps the lock taken after the command's end: the second run is refused, however slow the
 /// machine is.
 #[test]
 fn of_two_that_start_at_once_exactly_one_runs() {

@@ -4,7 +4,7 @@ use crate::running::Finished;
 use crate::sandbox::{Sandbox, count, open};
 
 /// Runs a shell script in which `disk` is a disk of 200 kB, `$db` db-mutex with its locks there, and `fill` fills the disk
-/// to the last byte; as root, or as somebody who may have a user namespace.
+/// to the last byte; as root, or as a user who may have a user namespace.
 fn on_a_small_disk(sandbox: &Sandbox, script: &str) -> Finished {
     let id = Command::new("id").arg("--user").output().expect("id");
     let rights = if id.stdout == b"0\n" { "--mount" } else { "--map-root-user" };
@@ -29,7 +29,7 @@ fn assert_refused_for_want_of_room(sandbox: &Sandbox, ended: &Finished) {
 }
 
 const REFUSE: &str = "fill; code=0; $db run job -c 'echo started > started' || code=$?; echo $code > code\n";
-/// Makes room, and looks at the rows before and after a lock is to be had again.
+/// Makes room, and reads the rows before and after a lock can be acquired again.
 const AFTERWARDS: &str =
     "rm disk/filler; $db migrate; $db list --all --json > rows; $db run job -- true; $db show job > show\n";
 

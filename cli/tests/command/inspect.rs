@@ -82,7 +82,7 @@ fn a_held_lock_is_shown_with_its_holder() {
 }
 
 #[test]
-fn a_lock_for_ever_is_shown_without_an_end() {
+fn a_lock_that_never_expires_is_shown_without_an_end() {
     let sandbox = Sandbox::new();
     let holder = sandbox.hold("job", &["--ttl", "none"]);
     let row = sandbox.show("job");

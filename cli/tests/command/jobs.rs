@@ -122,7 +122,7 @@ fn a_job_is_stopped_and_goes_on_in_the_foreground_and_in_the_background() {
     assert_eq!(sandbox.state("job"), "free");
 }
 
-/// Neither side goes on without the other: the command is ended when its time is over, whoever is stopped.
+/// Neither side goes on without the other: the command is ended when its time is over, whichever of the two is stopped.
 #[test]
 fn a_job_that_stays_stopped_past_its_lease_is_ended() {
     let sandbox = Sandbox::new();

@@ -1,4 +1,4 @@
-//! The command never works past its lease, whoever is stopped or killed; and what db-mutex did not start is left alone.
+//! The command never works past its lease, whichever process is stopped or killed; and what db-mutex did not start is left alone.
 
 use std::time::Duration;
 
@@ -279,7 +279,7 @@ fn a_command_that_has_changed_its_group_gets_signals() {
 }
 
 #[test]
-fn an_interpreter_that_is_missing_is_127_whatever_can_be_written() {
+fn an_interpreter_that_is_missing_is_127_even_if_nothing_can_be_written() {
     let sandbox = Sandbox::new();
     sandbox.write("script", "#!/no-such-interpreter\n");
     let line = format!("chmod +x script; exec {} run job -- ./script 2> /dev/full", env!("CARGO_BIN_EXE_db-mutex"));

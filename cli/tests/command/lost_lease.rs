@@ -69,7 +69,7 @@ fn a_lock_that_was_taken_away_is_told_at_the_end_and_stays_the_successors() {
     drop(successor);
 }
 
-/// As on a machine that was suspended: nobody could end the command in time, but it is ended at once afterwards.
+/// As on a machine that was suspended: the command could not be ended in time, but it is ended at once afterwards.
 #[test]
 fn a_db_mutex_that_was_stopped_past_its_lease_ends_the_command_when_it_goes_on() {
     let sandbox = Sandbox::new();

@@ -18,7 +18,7 @@ fn the_help_of_run_is_grouped_and_has_examples() {
         "--release-timeout",
         "--url-file",
         "Run this shell command line instead of CMD",
-        "Description of this run shown to others",
+        "A description of this run",
     ] {
         assert!(help.contains(part), "no {part:?} in {help}");
     }

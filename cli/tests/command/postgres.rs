@@ -70,7 +70,7 @@ fn looking_creates_no_table() {
 #[test]
 fn the_printed_schema_is_postgresqls() {
     let sandbox = Sandbox::new();
-    let printed = sandbox.run(["--url", "postgres://nobody@nowhere/none", "--table", "other", "migrate", "--print"]);
+    let printed = sandbox.run(["--url", "postgres://app@nowhere/none", "--table", "other", "migrate", "--print"]);
     assert_eq!(printed.code(), Some(0), "{printed:?}");
     assert!(printed.stdout.contains("CREATE TABLE \"other\"") && printed.stdout.contains("bytea"), "{printed:?}");
 }

@@ -124,7 +124,7 @@ fn a_file_and_a_folder_without_the_right_to_write_can_be_looked_at() {
     mode(&folder, 0o755);
 }
 
-/// Whoever created it was interrupted.
+/// The process that created it was interrupted.
 #[test]
 fn a_file_without_a_table_has_no_locks_yet() {
     let sandbox = Sandbox::new();

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::running::{Running, eventually};
 use crate::sandbox::{Sandbox, open};
 
-/// A command that ends when it is told to.
+/// A command that ends when the test ends it.
 const LINE: &str = "echo ready > ready; until [ -e go ]; do sleep 0.05; done; exit 3";
 
 fn start(sandbox: &Sandbox, options: &[&str]) -> Running {

@@ -9,16 +9,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// How long anything may take before a test calls it stuck. Nothing that works comes near it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Asks again and again until there is an answer; fails when there is none for a minute.
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TIME_LIMIT;
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(Instant::now() < give_up, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < give_up, "not within {TIME_LIMIT:?}: {what}");
         sleep(Duration::from_millis(10));
     }
 }

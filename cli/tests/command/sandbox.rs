@@ -59,7 +59,7 @@ impl Sandbox {
         let mut command = Command::new("env");
         command.arg("--default-signal").arg(program);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
-        // The default file is in the tester's real home, whatever HOME says.
+        // The default file is in the tester's real home, not in HOME.
         command.env("HOME", self.folder.path()).env("DB_MUTEX_URL", format!("sqlite:{}", self.database().display()));
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command
@@ -89,7 +89,7 @@ impl Sandbox {
         self.start(arguments).wait()
     }
 
-    /// Starts a command that holds the lock until it is told to end; answers once it runs.
+    /// Starts a command that holds the lock until the test ends it; returns once it runs.
     pub(crate) fn hold(&self, name: &str, options: &[&str]) -> Running {
         let ready = format!("{name}.held");
         // Gone first, so that it is not a former holder's that is found.
@@ -123,7 +123,7 @@ impl Sandbox {
         serde_json::from_str(&listed.stdout).expect("a JSON array")
     }
 
-    /// Waits until the process whose id is in a file is gone, or a zombie that nobody has reaped yet.
+    /// Waits until the process whose id is in a file is gone, or a zombie that was not reaped yet.
     pub(crate) fn wait_until_gone(&self, file: &str) {
         let pid = self.wait_for_line(file).trim().parse().expect("a process id");
         eventually(&format!("the process in {file} is gone"), || (!self.is_at_work(pid)).then_some(()));
@@ -139,7 +139,7 @@ impl Sandbox {
 }
 
 impl Drop for Sandbox {
-    /// Kills what a failed test has left behind: whatever has this very folder in its environment.
+    /// Kills what a failed test has left behind: each process that has this very folder in its environment.
     fn drop(&mut self) {
         for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let pid = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());

@@ -49,8 +49,8 @@ fn a_signal_ends_a_waiting_db_mutex() {
     }
 }
 
-/// The signal comes at any moment of start and acquisition: whatever it hits, either the command ran and had the lock, or
-/// nothing is left taken.
+/// The signal comes at any moment of start and acquisition. Either the command ran and had the lock, or nothing is left
+/// taken.
 #[test]
 fn a_signal_at_any_moment_leaves_nothing_taken() {
     let sandbox = Sandbox::new();
@@ -66,7 +66,7 @@ fn a_signal_at_any_moment_leaves_nothing_taken() {
     }
 }
 
-/// The signal comes while the request waits inside the database for somebody else's transaction: it may still be granted
+/// The signal comes while the request waits inside the database for another transaction: it may still be granted
 /// after db-mutex has given it up, and must not stay so.
 #[test]
 fn a_signal_while_the_database_is_busy_leaves_nothing_taken() {
@@ -87,4 +87,21 @@ fn a_signal_while_the_database_is_busy_leaves_nothing_taken() {
         let taken = sandbox.run(["list", "--json"]);
         assert_eq!((taken.code(), &*taken.stdout), (Some(0), "[]\n"), "{taken:?}");
     }
+}
+
+/// As with flock(1): it is for the caller to unblock it. The command finds it pending.
+#[test]
+fn a_signal_that_the_caller_has_blocked_does_not_end_a_waiting_db_mutex() {
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold("job", &[]);
+    let mut waiter = sandbox.program("env");
+    waiter.args(["--block-signal=TERM", env!("CARGO_BIN_EXE_db-mutex"), "run", "job", "--wait", "forever", "--"]);
+    waiter.args(["python3", "-c", "import signal; print(signal.sigtimedwait([signal.SIGTERM], 30).si_signo)"]);
+    let waiter = sandbox.spawn(waiter);
+    eventually("it waits", || waiter.has_open(&sandbox.database()).then_some(()));
+    waiter.signal(Signal::SIGTERM);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    holder.signal(Signal::SIGTERM);
+    let ended = waiter.wait();
+    assert_eq!((ended.code(), &*ended.stdout, &*ended.stderr), (Some(0), "15\n", ""), "{ended:?}");
 }

@@ -37,6 +37,18 @@ fn wait_ends_when_a_lock_expires_and_when_a_rest_is_over() {
     drop(holder);
 }
 
+/// A word on the command line that is `run` makes no run of it.
+#[test]
+fn wait_for_a_lock_called_run_ends_by_a_signal() {
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold("run", &[]);
+    let waiting = sandbox.start(["wait", "run"]);
+    eventually("waiting has begun", || waiting.has_open(&sandbox.database()).then_some(()));
+    waiting.signal(Signal::SIGTERM);
+    waiting.wait().assert_silent_death(Signal::SIGTERM);
+    drop(holder);
+}
+
 #[test]
 fn wait_refuses_what_is_no_name_or_timeout() {
     let sandbox = Sandbox::new();

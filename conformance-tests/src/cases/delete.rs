@@ -69,7 +69,7 @@ pub(crate) async fn a_release_leaves_nothing_in_the_future(store: &Subject) {
     assert!(row.released_at.is_some_and(|at| at <= row.now), "a release must record when it was: {row:?}");
 
     store.grant(&id, minute()).await;
-    released(store.force(&id).await, "force must release a lock, whoever holds it");
+    released(store.force(&id).await, "force must release a lock regardless of its holder");
     assert_eq!(
         store.row(&id).await.expires_at,
         StoreTime::ZERO,
@@ -79,7 +79,7 @@ pub(crate) async fn a_release_leaves_nothing_in_the_future(store: &Subject) {
 
 pub(crate) async fn deleting_an_absent_id_answers_not_held(store: &Subject) {
     let id = store.id("job");
-    not_released(store.release(new_owner(), &id).await, "an id without a row is nobody's, so a delete must say so");
+    not_released(store.release(new_owner(), &id).await, "an id without a row has no owner, so a delete must say so");
     assert!(!store.has_row(&id).await, "a delete that released nothing must not make a row");
 }
 
@@ -94,10 +94,10 @@ pub(crate) async fn deleting_an_ended_lease_answers_not_held(store: &Subject) {
     assert_eq!(after.expires_at, before.expires_at, "a late delete must not move the end of the lease");
 }
 
-pub(crate) async fn force_releases_whoever_holds(store: &Subject) {
+pub(crate) async fn force_releases_any_holder(store: &Subject) {
     let id = store.id("job");
     store.grant(&id, minute()).await;
-    released(store.force(&id).await, "force must release a lock, whoever holds it");
+    released(store.force(&id).await, "force must release a lock regardless of its holder");
     granted(store.ask(&id).await, "an id released by force must be free at once");
 }
 
@@ -137,7 +137,7 @@ pub(crate) async fn a_forced_delete_spares_the_successor(store: &Subject) {
 pub(crate) async fn the_forced_out_holder_has_lost(store: &Subject) {
     let id = store.id("job");
     let (forced_out, _) = store.grant(&id, minute()).await;
-    released(store.force(&id).await, "force must release a lock, whoever holds it");
+    released(store.force(&id).await, "force must release a lock regardless of its holder");
     not_renewed(store.prolong(forced_out, &id, minute()).await, "a holder that was forced out must not renew");
     released_already(store.release(forced_out, &id).await, "a holder that was forced out has nothing to release");
 

@@ -1,6 +1,6 @@
 //! When a lease ends, and that nothing but its end lets others in.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use db_mutex_core::store::{InsertRequest, LockState, StoreTime, Ttl};
 
@@ -11,7 +11,10 @@ pub(crate) async fn an_expired_id_is_taken_over(store: &Subject) {
     let id = store.id("job");
     store.grant(&id, moment()).await;
     store.until_free(&id).await;
-    granted(store.ask(&id).await, "an id whose lease has ended is free and must be granted to whoever asks");
+    granted(
+        store.ask(&id).await,
+        "an id whose lease has ended is free and must be granted to the next owner that asks",
+    );
 }
 
 pub(crate) async fn a_live_id_is_not_taken_over(store: &Subject) {
@@ -37,7 +40,7 @@ pub(crate) async fn a_takeover_shows_the_new_holder(store: &Subject) {
     let row = store.row(&id).await;
     assert_eq!(row.holder, request.holder, "after a takeover the row must name the new holder");
     assert_eq!(row.state(), LockState::Held, "after a takeover the lock must be held");
-    assert_eq!(row.acquired_at, lease.acquired_at, "after a takeover the row must tell when that was");
+    assert_eq!(row.acquired_at, lease.acquired_at, "after a takeover the row must show when that was");
     assert!(
         lease.acquired_at >= ended.expires_at,
         "a takeover must not be dated before the end of the lease that it follows"
@@ -49,6 +52,24 @@ pub(crate) async fn a_lease_lasts_its_ttl(store: &Subject) {
     lasts(store, "a minute", ttl).await;
     lasts(store, "a moment", Duration::from_millis(150)).await;
     lasts(store, "an odd time", Duration::from_micros(90_123_456)).await;
+}
+
+/// By the clock of this process too: a clock that stands still between two seconds ends leases early.
+pub(crate) async fn a_lease_lasts_its_ttl_by_any_clock(store: &Subject) {
+    let (id, ttl) = (store.id("job"), Duration::from_millis(500));
+    for _ in 0..2 {
+        // Where it stands still until the next second, the lease before has ended with one: this one begins late in it.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let begun = Instant::now();
+        store.grant(&id, Ttl::new(ttl).expect("the suite uses valid TTLs")).await;
+        store.until_free(&id).await;
+        let lasted = begun.elapsed();
+        assert!(
+            lasted + ROUNDING >= ttl,
+            "insert_if_absent MUST return a lease that lasts its TTL, {ttl:?} (insert 4): it had ended {lasted:?} after it was \
+             requested"
+        );
+    }
 }
 
 pub(crate) async fn the_longest_ttl_is_kept(store: &Subject) {
@@ -77,5 +98,5 @@ pub(crate) async fn a_lease_that_never_expires_has_no_end(store: &Subject) {
     assert_eq!(row.expires_in(), None, "a lease that never expires must be stored without an end");
     assert_eq!(row.state(), LockState::Held, "a lease that never expires must be held");
     let holder = refused(store.ask(&id).await, "a lease that never expires must not be taken over");
-    assert_eq!(holder.expires_in, None, "a refusal must tell that the lease never expires");
+    assert_eq!(holder.expires_in, None, "a refusal must report that the lease never expires");
 }

@@ -1,4 +1,4 @@
-//! That the fencing token rises, whatever lies between two acquisitions. For tokens under contention see `races.rs`.
+//! That the fencing token rises from one acquisition to the next, however the first one ended. For tokens under contention see `races.rs`.
 
 use std::time::Duration;
 
@@ -72,10 +72,10 @@ pub(crate) async fn fence_is_the_same_everywhere(store: &Subject) {
     for _ in 0..3 {
         let (owner, lease) = store.grant(&id, minute()).await;
         let holder = refused(store.ask(&id).await, "a held id must be refused");
-        assert_eq!(holder.fence, lease.fence, "a refusal must tell the fencing token that the lease has");
-        assert_eq!(store.row(&id).await.fence, lease.fence, "find must tell the fencing token that the lease has");
+        assert_eq!(holder.fence, lease.fence, "a refusal must report the fencing token that the lease has");
+        assert_eq!(store.row(&id).await.fence, lease.fence, "find must report the fencing token that the lease has");
         let listed: Vec<Fence> = store.rows(ListFilter::taken()).await.iter().map(|row| row.fence).collect();
-        assert_eq!(listed, [lease.fence], "list must tell the fencing token that the lease has");
+        assert_eq!(listed, [lease.fence], "list must report the fencing token that the lease has");
         store.release(owner, &id).await;
     }
 }

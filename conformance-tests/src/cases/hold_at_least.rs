@@ -5,7 +5,7 @@ use std::time::Duration;
 use db_mutex_core::store::LockState;
 
 use crate::answer::{granted, not_renewed, refused, released, released_already, spent};
-use crate::subject::{ROUNDING, Subject, minute, span};
+use crate::subject::{ROUNDING, Subject, minute, seconds, span};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -22,7 +22,7 @@ pub(crate) async fn a_resting_id_is_refused(store: &Subject) {
     let (owner, _) = store.grant(&id, minute()).await;
     store.release_to_rest(owner, &id, LONG).await;
     let holder = refused(store.ask(&id).await, "a resting id is taken and must be refused");
-    assert!(holder.resting, "a refusal must tell that the holder has finished and the id only rests");
+    assert!(holder.resting, "a refusal must report that the holder has finished and the id only rests");
 }
 
 pub(crate) async fn a_rested_id_is_granted(store: &Subject) {
@@ -50,7 +50,7 @@ pub(crate) async fn a_slow_job_leaves_no_rest(store: &Subject) {
 pub(crate) async fn a_rest_counts_from_the_acquisition(store: &Subject) {
     let id = store.id("job");
     let (owner, _) = store.grant(&id, minute()).await;
-    // Long enough to tell the two moments apart by more than a rounding.
+    // Long enough that the two times differ by more than a rounding.
     store.until_acquired(&id, Duration::from_millis(200)).await;
     store.release_to_rest(owner, &id, LONG).await;
     let row = store.row(&id).await;
@@ -58,6 +58,29 @@ pub(crate) async fn a_rest_counts_from_the_acquisition(store: &Subject) {
     assert!(
         rest.abs_diff(LONG) <= ROUNDING,
         "a rest must end `hold_at_least` after the acquisition ({LONG:?}), not after the release; it ends {rest:?} after"
+    );
+}
+
+pub(crate) async fn a_rest_may_be_longer_than_the_lease(store: &Subject) {
+    let id = store.id("job");
+    let (owner, _) = store.grant(&id, seconds(5)).await;
+    released(store.release_to_rest(owner, &id, LONG).await, "delete MUST release the lock of its owner (delete 1)");
+    let row = store.row(&id).await;
+    let rest = span(row.acquired_at, row.expires_at);
+    assert!(
+        rest.abs_diff(LONG) <= ROUNDING,
+        "a rest MUST end `hold_at_least` ({LONG:?}) after the acquisition, also if the lease was shorter (delete 3); it ends \
+         {rest:?} after"
+    );
+    let shown = row.expires_in().unwrap_or_default();
+    assert!(
+        shown > Duration::from_secs(5),
+        "a rest of {LONG:?} must be shown with the time that is left, not {shown:?}"
+    );
+    let reported = refused(store.ask(&id).await, "a resting id must be refused").expires_in.unwrap_or_default();
+    assert!(
+        reported > Duration::from_secs(5),
+        "a refusal must report the time that is left of a rest, not {reported:?}"
     );
 }
 

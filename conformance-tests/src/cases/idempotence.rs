@@ -1,4 +1,4 @@
-//! That a request can be repeated when its answer was lost, and given up when nobody waits for it any more.
+//! That a request can be repeated when its answer was lost, and given up when its caller is gone.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use db_mutex_core::store::{Inserted, LockId, LockState, OwnerToken};
 
 use crate::answer::{granted, refused, released};
-use crate::subject::{ROUNDING, Subject, insert_request, minute, new_owner, seconds, span};
+use crate::subject::{ROUNDING, Subject, insert_request, minute, moment, new_owner, seconds, span};
 
 /// How long an insert that was dropped may go on taking effect, before it counts as not the owner's to delete.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn the_same_owner_gets_its_own_lease_back(store: &Subject) {
     let id = store.id("job");
@@ -53,6 +53,22 @@ pub(crate) async fn a_repeat_never_shortens(store: &Subject) {
     assert_eq!(stored, lease.expires_at, "a repeat for less than what is left must not shorten the stored lease");
 }
 
+pub(crate) async fn a_repeat_after_the_end_keeps_the_fence(store: &Subject) {
+    let id = store.id("job");
+    let (owner, lease) = store.grant(&id, moment()).await;
+    store.until_free(&id).await;
+    let promise = "insert_if_absent MUST give an owner its own lease back, also after its end, if no one else was granted the \
+         lock (insert 5)";
+    let again = granted(store.ask_as(owner, &id, minute()).await, promise);
+    assert_eq!(again.fence, lease.fence, "{promise}: the fencing token must be the same");
+    assert_eq!(again.acquired_at, lease.acquired_at, "{promise}: the time of the acquisition must be the same");
+    let row = store.row(&id).await;
+    assert_eq!((row.fence, row.acquired_at), (lease.fence, lease.acquired_at), "{promise}: so must those in the row");
+    assert_eq!(row.state(), LockState::Held, "{promise}: it must be held again");
+    refused(store.ask(&id).await, "a lock whose owner has its lease back must be refused to others");
+    released(store.release(owner, &id).await, "a lock whose owner has its lease back must be released by its owner");
+}
+
 pub(crate) async fn a_dropped_insert_is_the_owners_to_delete(store: &Subject) {
     for polls in 0..4 {
         dropped_and_deleted(store, &store.id(&format!("polled {polls} times")), Drop::AfterPolls(polls)).await;
@@ -87,7 +103,7 @@ async fn dropped_and_deleted(store: &Subject, id: &LockId, when: Drop) {
         match store.ask(id).await {
             Inserted::Granted(_) => return,
             other => assert!(
-                started.elapsed() < PATIENCE,
+                started.elapsed() < TIME_LIMIT,
                 "a dropped insert must be the owner's to delete; it left {id:?} taken: {other:?}"
             ),
         }
@@ -98,7 +114,7 @@ async fn dropped_and_deleted(store: &Subject, id: &LockId, when: Drop) {
 async fn insert_and_drop(store: &Subject, owner: OwnerToken, id: &LockId, when: Drop) {
     let request = insert_request(owner, id, minute());
     match when {
-        Drop::After(patience) => drop(tokio::time::timeout(patience, store.insert_if_absent(&request)).await),
+        Drop::After(time) => drop(tokio::time::timeout(time, store.insert_if_absent(&request)).await),
         Drop::AfterPolls(limit) => {
             let mut insert = pin!(store.insert_if_absent(&request));
             let mut polls = 0;

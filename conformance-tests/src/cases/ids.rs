@@ -99,6 +99,128 @@ pub(crate) async fn ids_with_sql_in_them_are_only_ids(store: &Subject) {
         "[a]",
         "`a`",
     ];
-    are_different_locks(store, &ids, "an id is data, whatever is in it").await;
+    are_different_locks(store, &ids, "an id is data, even if it looks like SQL or a pattern").await;
     assert_eq!(store.listed(ListFilter::all()).await.len(), ids.len(), "each id must have a row of its own");
+}
+
+/// Holds all the ids at once, and checks that each has a row of its own. In contrast to [`are_different_locks`] it asks for
+/// each only a few times.
+async fn are_exactly_these(store: &Subject, mut texts: Vec<String>, promise: &str) {
+    let mut held = Vec::new();
+    for text in &texts {
+        let (id, owner) = (store.id(text), crate::subject::new_owner());
+        let own = format!("{promise} (I1): {text:?} must be a lock of its own");
+        let lease = granted(store.ask_as(owner, &id, minute()).await, &own);
+        held.push((owner, id, lease));
+    }
+    for (_, id, lease) in &held {
+        let row = store.row(id).await;
+        assert_eq!((&row.lock_id, row.fence), (id, lease.fence), "{promise} (I1): find must show the id's own row");
+    }
+    texts.sort_unstable();
+    assert_eq!(store.listed(ListFilter::all()).await, texts, "{promise} (I1, list 1): list must show exactly these");
+    for half in [0, 1] {
+        for (owner, id, _) in held.iter().skip(half).step_by(2) {
+            released(store.release(*owner, id).await, &format!("{promise} (I1): {id:?} must still be its owner's"));
+        }
+    }
+}
+
+pub(crate) async fn ids_differ_in_every_printable_character(store: &Subject) {
+    let printable: Vec<char> = (' '..='~').collect();
+    let mut texts: Vec<String> = printable.iter().map(char::to_string).collect();
+    // Alone, and among others.
+    texts.extend(printable.iter().map(|c| format!("a{c}b")));
+    are_exactly_these(store, texts, "ids MUST NOT be changed, even those with unusual characters").await;
+}
+
+pub(crate) async fn ids_that_look_like_keys_are_only_ids(store: &Subject) {
+    let texts = [
+        "a",
+        "b",
+        "a:b",
+        "a/b",
+        "a.b",
+        "a|b",
+        "a-b",
+        "a_b",
+        "a~b",
+        "a+b",
+        "a b",
+        "a#b",
+        "a@b",
+        "a\\b",
+        "a,b",
+        "a=b",
+        "ab",
+        "a:",
+        "a/",
+        "a.",
+        "/a",
+        ":a",
+        ".a",
+        "a//b",
+        "a::b",
+        "a:b:c",
+        "a/b/c",
+        "a/../b",
+        "a/./b",
+        ".",
+        "..",
+        "...",
+        "/",
+        "//",
+        "~",
+        "-",
+        "--help",
+        "a%2Fb",
+        "a%2fb",
+        "a%3Ab",
+        "a%20b",
+        "a%",
+        "%",
+        "%25",
+        "%41",
+        "A",
+        "&lt;",
+        "\\x61",
+        "\\u0061",
+        "=61",
+        "lock",
+        "locks",
+        "lock:a",
+        "index",
+        "lock_id",
+        "owner",
+        "fence",
+        "a:owner",
+        "a:fence",
+        "a.lock",
+        "a.json",
+        "a.tmp",
+        ".a.tmp",
+        "con",
+        "nul",
+        "a.json~",
+        "{a}",
+        "{a}b",
+        "__proto__",
+        "constructor",
+        "a*",
+        "a?",
+        "[a]",
+        "^a$",
+        "a;b",
+        "\"a\"",
+        "'a'",
+        "db_mutex",
+        "db_mutex_locks",
+        "db_mutex:a",
+        "locks/a",
+        "YQ==",
+        "61",
+        "0cc175b9c0f1b6a831c399e269772661",
+    ];
+    let texts = texts.map(str::to_owned).to_vec();
+    are_exactly_these(store, texts, "ids MUST NOT be taken for keys, paths, patterns or encodings").await;
 }

@@ -1,4 +1,4 @@
-//! Who is granted a lock, who is refused, and what the refusal tells.
+//! Who is granted a lock, who is refused, and what the refusal contains.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ pub(crate) async fn a_held_id_is_refused(store: &Subject) {
     let id = store.id("job");
     store.grant(&id, minute()).await;
     for _ in 0..3 {
-        refused(store.ask(&id).await, "an id that somebody holds must be refused to every other owner");
+        refused(store.ask(&id).await, "an id that is held must be refused to every other owner");
     }
 }
 
@@ -59,7 +59,7 @@ pub(crate) async fn a_refusal_names_the_holder(store: &Subject) {
     let second = InsertRequest::new(id, new_owner(), minute(), holder_text("web-2 pid 99"));
     let holder = refused(answered(store.insert_if_absent(&second).await, "insert_if_absent"), "a held id is refused");
     assert_eq!(holder.name, first.holder, "a refusal must name who holds the lock");
-    assert_eq!(holder.fence, lease.fence, "a refusal must tell the fencing token of the holder's acquisition");
+    assert_eq!(holder.fence, lease.fence, "a refusal must report the fencing token of the holder's acquisition");
     assert!(!holder.resting, "a holder that has not released the lock must not be called resting");
 }
 
@@ -71,7 +71,7 @@ pub(crate) async fn a_refusal_tells_the_remaining_time(store: &Subject) {
     // A second of slack: the store's clock and this machine's may be set while the case runs.
     let passed = started.elapsed() + Duration::from_secs(1);
 
-    let left = holder.expires_in.expect("a refusal must tell how long the lease still lasts; it says: for ever");
+    let left = holder.expires_in.expect("a refusal must report how long the lease still lasts; it says: forever");
     assert!(left <= Duration::from_secs(60), "a lease of 60 s cannot last for {left:?} more");
     assert!(left + passed >= Duration::from_secs(60), "a lease of 60 s must last longer than {left:?} more");
     assert!(holder.held_for <= passed, "a lock acquired {passed:?} ago cannot be held for {:?}", holder.held_for);

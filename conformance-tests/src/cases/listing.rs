@@ -55,12 +55,12 @@ pub(crate) async fn a_released_lock_tells_who_ran_and_how_long(store: &Subject) 
 
     let row = store.row(&id).await;
     assert_eq!(row.state(), LockState::Free, "a lock that was released must read as free");
-    assert_eq!(row.holder, request.holder, "a released lock must still tell who held it last");
+    assert_eq!(row.holder, request.holder, "a released lock must still show who held it last");
     assert_eq!(row.fence, lease.fence, "a released lock must keep the fencing token of its last acquisition");
     assert_eq!(row.acquired_at, lease.acquired_at, "a released lock must keep the time of its last acquisition");
-    assert!(row.released_at.is_some(), "a released lock must tell when it was released");
+    assert!(row.released_at.is_some(), "a released lock must show when it was released");
     let held = row.held_for();
-    assert!(held >= ran && held <= passed, "a lock held for {ran:?} to {passed:?} must not tell that it was {held:?}");
+    assert!(held >= ran && held <= passed, "a lock held for {ran:?} to {passed:?} must not show that it was {held:?}");
 }
 
 /// Makes an id of each state, named after it.

@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, yield_now};
 use crate::answer::{answered, refused};
 use crate::subject::{Subject, insert_request, minute, moment, new_owner};
 
-/// Lets `tasks` tasks ask for one id at the same moment, on the handles in turn, and answers the leases granted.
+/// Lets `tasks` tasks request one id at the same moment, on the handles in turn, and returns the granted leases.
 async fn race(handles: &[Arc<dyn LockStore>], id: &LockId, tasks: usize) -> Vec<Lease> {
     let start = Arc::new(Barrier::new(tasks));
     let racers: Vec<JoinHandle<Inserted>> = (0..tasks)
@@ -83,6 +83,39 @@ pub(crate) async fn one_of_many_takes_over_an_expired_lock(store: &Subject) {
     let leases = race(&[store.first_handle(), store.second_handle().await], &id, 50).await;
     assert_eq!(leases.len(), 1, "an expired lock must be taken over by exactly one of those who ask at once");
     assert!(leases[0].fence > ended.fence, "a takeover must raise the fencing token");
+}
+
+/// No one releases: each takes over from the one before, and only the owner, the fencing token and the times differ. A store that
+/// compares what it replaces by its length, or by its age, takes one for the other.
+pub(crate) async fn takeovers_of_leases_alike_follow_one_another(store: &Subject) {
+    const GRANTS: u64 = 8;
+    let (handles, grants) = ([store.first_handle(), store.second_handle().await], Arc::new(AtomicU64::new(0)));
+    let tasks = (0..8).map(|number| {
+        let (handle, id, grants) = (Arc::clone(&handles[number % 2]), store.id("job"), Arc::clone(&grants));
+        tokio::spawn(async move {
+            let mut leases = Vec::new();
+            while grants.load(Ordering::SeqCst) < GRANTS {
+                let request = insert_request(new_owner(), &id, moment());
+                let answer = answered(handle.insert_if_absent(&request).await, "insert_if_absent in a race");
+                if let Inserted::Granted(lease) = answer {
+                    grants.fetch_add(1, Ordering::SeqCst);
+                    leases.push(lease);
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            leases
+        })
+    });
+    let mut leases = finished(tasks.collect()).await.concat();
+    leases.sort_by_key(|lease| lease.fence);
+    for pair in leases.windows(2) {
+        let follows = pair[0].expires_at <= pair[1].acquired_at && pair[0].fence < pair[1].fence;
+        assert!(
+            follows,
+            "insert_if_absent MUST grant an id to one at a time (A1): {:?} and {:?} were",
+            pair[0], pair[1]
+        );
+    }
 }
 
 pub(crate) async fn a_grant_is_seen_through_another_handle(store: &Subject) {

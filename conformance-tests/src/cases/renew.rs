@@ -35,7 +35,7 @@ pub(crate) async fn a_renewal_never_shortens(store: &Subject) {
     released(store.release(owner, &id).await, "the lock must still be its owner's");
 }
 
-pub(crate) async fn a_renewal_may_be_for_ever(store: &Subject) {
+pub(crate) async fn a_renewal_may_be_forever(store: &Subject) {
     let id = store.id("job");
     let (owner, _) = store.grant(&id, minute()).await;
     let lease = renewed(store.prolong(owner, &id, Ttl::NEVER).await, "a lease must be renewable forever");
@@ -93,7 +93,7 @@ pub(crate) async fn an_ended_lease_cannot_be_renewed(store: &Subject) {
     let id = store.id("job");
     let (owner, _) = store.grant(&id, moment()).await;
     store.until_free(&id).await;
-    let promise = "a lease that has ended must stay ended, also when nobody has taken the lock";
+    let promise = "a lease that has ended must stay ended, also when no one else has taken the lock";
     not_renewed(store.prolong(owner, &id, minute()).await, promise);
     assert_eq!(store.row(&id).await.state(), LockState::Expired, "a renewal that came too late must change nothing");
     granted(store.ask(&id).await, "a renewal that came too late must leave the id free");

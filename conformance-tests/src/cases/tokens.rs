@@ -24,7 +24,7 @@ pub(crate) async fn a_spent_token_is_refused_under_a_successor(store: &Subject) 
     let (owner, _) = store.grant(&id, minute()).await;
     released(store.release(owner, &id).await, "the owner must be able to release its lock");
     let (successor, lease) = store.grant(&id, minute()).await;
-    spent(store.ask_as(owner, &id, minute()).await, "a spent token must be told so, also when another holds the lock");
+    spent(store.ask_as(owner, &id, minute()).await, "a spent token must be refused, also when another holds the lock");
     not_renewed(store.prolong(owner, &id, minute()).await, "a spent token must not renew its successor's lease");
     assert_eq!(store.row(&id).await.expires_at, lease.expires_at, "a spent token must leave the successor alone");
     released(store.release(successor, &id).await, "the successor must still own its lock");
@@ -44,7 +44,7 @@ pub(crate) async fn a_spent_token_is_refused_when_the_successor_is_gone(store: &
 pub(crate) async fn a_forced_out_token_is_spent(store: &Subject) {
     let id = store.id("job");
     let (owner, _) = store.grant(&id, minute()).await;
-    released(store.force(&id).await, "force must release a lock, whoever holds it");
+    released(store.force(&id).await, "force must release a lock regardless of its holder");
     spent(store.ask_as(owner, &id, minute()).await, "a token that was forced out is spent");
     let (_, _) = store.grant(&id, minute()).await;
     refused(store.ask(&id).await, "the successor's lock must be held");

@@ -25,6 +25,10 @@ pub(crate) async fn delete(store: &Saboteur, request: &DeleteRequest) -> Result<
                 request.hold_at_least += row.acquired_ago();
             }
         }
+        Fault::RestIsCutToTheLease => {
+            let ttl = row.as_ref().and_then(|row| row.ttl);
+            request.hold_at_least = request.hold_at_least.min(ttl.unwrap_or(request.hold_at_least));
+        }
         Fault::ForceGoesById if by_force => {
             request.by = row.as_ref().map_or(request.by, |row| DeleteBy::Fence(row.fence));
         }

@@ -9,6 +9,7 @@ pub(crate) enum Fault {
     ExpiredCountsAsHeld,
     LiveCountsAsExpired,
     TwoWinnersInARace,
+    TwoWinnersOfOneLength,
     HandlesDoNotSeeEachOther,
     OneLockForAllIds,
     RefusalHidesTheHolder,
@@ -16,6 +17,7 @@ pub(crate) enum Fault {
     RefusalProlongsTheLease,
     NeverIsAnHour,
     LeaseIsHalfTheTtl,
+    LeaseEndsEarly,
     HolderNameIsCut,
 
     // The same owner again.
@@ -23,6 +25,7 @@ pub(crate) enum Fault {
     RepeatRaisesTheFence,
     RepeatDoesNotProlong,
     RepeatShortens,
+    RepeatAfterTheEndIsNew,
     DroppedInsertIsHalfDone,
 
     // Tokens that were released.
@@ -47,6 +50,7 @@ pub(crate) enum Fault {
     HoldAtLeastIsIgnored,
     HoldAtLeastCountsFromTheRelease,
     RestedCountsAsResting,
+    RestIsCutToTheLease,
     ForceIsIgnored,
     ForceIsIgnoredForTheResting,
     ForceSaysReleasedAlways,
@@ -70,6 +74,12 @@ pub(crate) enum Fault {
     PurgeRemovesNothing,
     PurgeMiscounts,
     PurgeForgetsTheRelease,
+    PurgeCountsFromTheAcquisition,
+    PurgeIsAThousandTimesTooYoung,
+    PurgeIsAThousandTimesTooOld,
+    PurgeReadsThenRemoves,
+    PurgeReadsAllThenRemoves,
+    PurgeEndsAfterAThousand,
 
     // Ids.
     IdsAreFoldedByCase,
@@ -80,6 +90,9 @@ pub(crate) enum Fault {
     IdsAreFoldedByAccent,
     IdsAreNumbers,
     IdsLoseTheirQuotes,
+    IdsLoseABar,
+    IdsArePaths,
+    IdsArePercentDecoded,
 
     // Reading.
     FindHidesTheHolder,
@@ -89,6 +102,10 @@ pub(crate) enum Fault {
     ListShowsTheDeadAsLiving,
     ListIsUnsorted,
     ListHidesTheFree,
+    ListEndsAfterAThousand,
+    FindReadsTwice,
+    ListReadsTwice,
+    HalfAWriteIsNothing,
 
     // A clock that was ahead.
     TtlIsTheLastOne,
@@ -102,6 +119,9 @@ pub(crate) enum Fault {
     NeverIsExcessive,
     RestCountsFromTheFuture,
     ReadersEndExcess,
+    FenceIsTheClock,
+    FenceIsADouble,
+    PurgeForgetsTheFence,
 
     // Rows that others have locked.
     LockedRowsAreWaitedFor,
@@ -111,5 +131,13 @@ pub(crate) enum Fault {
     ManyAnswerInAnotherOrder,
     ManyAreAtMostAHundred,
     ManyOfNothingIsAnError,
+    ManyShareTheFirstTtl,
+    ManyShareTheFirstRest,
     WaitingNeverEnds,
+    WaitingReturnsAtOnce,
+    WaitingBlocksItsThread,
+
+    // The factory of the suite.
+    StartsWithARow,
+    NamespacesAreOne,
 }

@@ -14,6 +14,9 @@ pub(crate) fn stored(fault: Fault, id: &LockId) -> LockId {
         Fault::IdsAreFoldedByAccent => text.replace('é', "e"),
         Fault::IdsAreNumbers => text.parse::<f64>().map_or_else(|_| text.to_owned(), |number| number.to_string()),
         Fault::IdsLoseTheirQuotes => text.replace(['`', '[', ']'], ""),
+        Fault::IdsLoseABar => text.replace('|', "!"),
+        Fault::IdsArePaths => text.replace("//", "/").replace("/./", "/"),
+        Fault::IdsArePercentDecoded => text.replace("%2F", "/"),
         _ => return id.clone(),
     };
     // An id of which nothing is left stays as it was.

@@ -21,12 +21,12 @@ pub(crate) async fn insert(store: &Saboteur, request: &InsertRequest) -> Result<
             return Ok(Inserted::Held(row.to_holder()));
         }
         (Fault::AbsentIsRefused, None) => {
-            let somebody = LockRow::new(
+            let invented = LockRow::new(
                 request.lock_id,
                 request.holder,
                 Lease::new(Fence::new(1), StoreTime::ZERO, StoreTime::NEVER),
             );
-            return Ok(Inserted::Held(somebody.to_holder()));
+            return Ok(Inserted::Held(invented.to_holder()));
         }
         (Fault::RestedCountsAsResting, Some(row)) if row.released_at.is_some_and(|at| at < row.expires_at) => {
             return Ok(Inserted::Held(row.to_holder()));
@@ -36,6 +36,12 @@ pub(crate) async fn insert(store: &Saboteur, request: &InsertRequest) -> Result<
         }
         (Fault::TwoWinnersInARace, row) if row.as_ref().is_none_or(|row| !row.is_taken()) => {
             // Checked; and granted only after others have checked too.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            store.end(&request.lock_id);
+        }
+        (Fault::TwoWinnersOfOneLength, Some(row))
+            if state == Some(LockState::Expired) && row.ttl == request.ttl.duration() =>
+        {
             tokio::time::sleep(Duration::from_millis(1)).await;
             store.end(&request.lock_id);
         }
@@ -60,13 +66,19 @@ pub(crate) async fn insert(store: &Saboteur, request: &InsertRequest) -> Result<
         (Fault::RepeatDoesNotProlong, Some(row)) if repeated => {
             return Ok(Inserted::Granted(Lease::new(row.fence, row.acquired_at, row.expires_at)));
         }
+        (Fault::RepeatAfterTheEndIsNew, Some(_)) if state == Some(LockState::Expired) => store.end(&request.lock_id),
+        (Fault::HalfAWriteIsNothing, Some(_)) => {
+            store.is_writing(true);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            store.is_writing(false);
+        }
         (Fault::DroppedInsertIsHalfDone, _) => {
             // First the row, and only then whose it is.
-            let nobody = OwnerToken::mint().expect("the operating system gives random numbers");
-            let half = InsertRequest::new(request.lock_id.clone(), nobody, request.ttl, request.holder.clone());
+            let stranger = OwnerToken::mint().expect("the operating system gives random numbers");
+            let half = InsertRequest::new(request.lock_id.clone(), stranger, request.ttl, request.holder.clone());
             if let Inserted::Granted(_) = store.inner.insert_if_absent(&half).await? {
                 tokio::time::sleep(Duration::from_millis(5)).await;
-                store.inner.delete(&DeleteRequest::by_owner(request.lock_id.clone(), nobody)).await?;
+                store.inner.delete(&DeleteRequest::by_owner(request.lock_id.clone(), stranger)).await?;
             }
         }
         (Fault::FenceRestartsAfterExpiry, Some(row)) if state == Some(LockState::Expired) => {
@@ -143,6 +155,11 @@ fn after_insert(store: &Saboteur, request: &InsertRequest, repeated: Option<Lock
         (Fault::RepeatShortens, Some(before)) => {
             row.expires_at = before.now + request.ttl.duration();
             lease.expires_at = row.expires_at;
+        }
+        // Of the same owner's again, it stays; of a new one, only the clock counts.
+        (Fault::FenceIsTheClock, None) => {
+            row.fence = Fence::new(row.acquired_at.as_micros());
+            lease.fence = row.fence;
         }
         (Fault::TtlIsTheLastOne, Some(_)) => row.ttl = request.ttl.duration(),
         (Fault::TtlIsTheFirstOne, Some(before)) => row.ttl = before.ttl,

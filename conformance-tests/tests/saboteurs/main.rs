@@ -6,6 +6,7 @@
 //! | `saboteur` | the wrapper around the memory store; many at once, waiting |
 //! | `inserting`, `deleting`, `renewing`, `purging`, `reading` | those of one operation |
 //! | `ids` | those in what counts as one id |
+//! | `processes` | those that only several processes show, and a store in a directory for them |
 //! | `found` | a test for each: which cases find it |
 
 mod deleting;
@@ -13,6 +14,7 @@ mod fault;
 mod found;
 mod ids;
 mod inserting;
+mod processes;
 mod purging;
 mod reading;
 mod renewing;
@@ -49,6 +51,10 @@ mod without_a_fault {
         |namespace| async move { open(Fault::None, namespace) },
         lock_row = |namespace, id| async move { open(Fault::None, namespace).inner.lock_row(&id) },
         shift_row = |namespace, id, by| async move { crate::shift(&open(Fault::None, namespace).inner, &id, by) },
+        plant_fence = |namespace, id, fence| async move {
+            open(Fault::None, namespace).inner.change_row(&id, |row| row.fence = fence);
+        },
+        ignore = { processes: "a database in memory is a process's own" }
     );
 }
 
@@ -62,6 +68,12 @@ mod with_an_ignored_case {
         |namespace| async move { open(FAULT, namespace) },
         lock_row = |namespace, id| async move { open(FAULT, namespace).inner.lock_row(&id) },
         shift_row = |namespace, id, by| async move { crate::shift(&open(FAULT, namespace).inner, &id, by) },
-        ignore = { force_ends_a_rest: "the store has that fault: it shows that an ignored case does not run" }
+        plant_fence = |namespace, id, fence| async move {
+            open(FAULT, namespace).inner.change_row(&id, |row| row.fence = fence);
+        },
+        ignore = {
+            force_ends_a_rest: "the store has that fault: it shows that an ignored case does not run",
+            processes: "a database in memory is a process's own: it shows that the cases of an ignored group do not run",
+        }
     );
 }

@@ -25,6 +25,8 @@ struct Memory {
     owners: BTreeMap<LockId, OwnerToken>,
     /// What is taken off the tokens of an id, so that they seem to start again.
     restarts: BTreeMap<LockId, i64>,
+    /// How many are in the middle of a write.
+    writing: u32,
 }
 
 impl Saboteur {
@@ -54,7 +56,12 @@ impl Saboteur {
     pub(crate) fn shown_fence(&self, id: &LockId, fence: Fence) -> Fence {
         let restart = self.memory().restarts.get(id).copied().unwrap_or(0);
         let shown = fence.get() - restart;
-        Fence::new(if self.fault == Fault::FenceIsNegative { shown - i64::MAX } else { shown })
+        Fence::new(match self.fault {
+            Fault::FenceIsNegative => shown - i64::MAX,
+            // A double has 53 bits.
+            Fault::FenceIsADouble if shown > 1 << 53 => shown & !0x3ff,
+            _ => shown,
+        })
     }
 
     fn shown_lease(&self, id: &LockId, mut lease: Lease) -> Lease {
@@ -62,12 +69,21 @@ impl Saboteur {
         lease
     }
 
-    /// Ends the acquisition of an id without a trace, whoever has it.
+    /// Ends the acquisition of an id without a trace, regardless of its owner.
     pub(crate) fn end(&self, id: &LockId) {
         self.inner.change_row(id, |row| {
             (row.owner, row.released_by, row.expires_at) = (None, None, StoreTime::ZERO);
             row.released_at = Some(row.acquired_at);
         });
+    }
+
+    pub(crate) fn is_writing(&self, begins: bool) {
+        let writing = &mut self.memory().writing;
+        *writing = if begins { *writing + 1 } else { *writing - 1 };
+    }
+
+    pub(crate) fn writes(&self) -> bool {
+        self.memory().writing > 0
     }
 
     pub(crate) async fn row(&self, id: &LockId) -> Result<Option<LockRow>, StoreError> {
@@ -126,7 +142,11 @@ impl LockStore for Saboteur {
         }
         let mut answers = Vec::new();
         for request in requests {
-            answers.push(self.insert_if_absent(request).await);
+            let mut request = request.clone();
+            if self.fault == Fault::ManyShareTheFirstTtl {
+                request.ttl = requests[0].ttl;
+            }
+            answers.push(self.insert_if_absent(&request).await);
         }
         self.ordered(answers)
     }
@@ -137,7 +157,11 @@ impl LockStore for Saboteur {
         }
         let mut answers = Vec::new();
         for request in requests {
-            answers.push(self.delete(request).await);
+            let mut request = request.clone();
+            if self.fault == Fault::ManyShareTheFirstRest {
+                request.hold_at_least = requests[0].hold_at_least;
+            }
+            answers.push(self.delete(&request).await);
         }
         self.ordered(answers)
     }
@@ -154,6 +178,11 @@ impl LockStore for Saboteur {
     }
 
     async fn wait_for_release(&self, id: &LockId, at_most: Duration) -> Result<(), StoreError> {
+        match self.fault {
+            Fault::WaitingReturnsAtOnce => return Ok(()),
+            Fault::WaitingBlocksItsThread => std::thread::sleep(at_most),
+            _ => {}
+        }
         let at_most = if self.fault == Fault::WaitingNeverEnds { Duration::MAX } else { at_most };
         self.inner.wait_for_release(id, at_most).await
     }

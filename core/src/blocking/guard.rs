@@ -4,17 +4,17 @@ use std::time::Duration;
 use super::wait::wait;
 use crate::{Action, Error, Invalid, LostReason, OwnerToken, Ttl};
 
-/// A lock that is held, until it is released or dropped, or its lease ends.
+/// A lock that is held until the guard is released or dropped, or the lease ends.
 ///
-/// It dereferences to the async [`Guard`](crate::Guard), whose methods that do not wait are here too: `is_valid`, `remaining`,
-/// `fence` and others. A `verify_in` or `blocking_verify_with` of a store takes a reference to it.
+/// It dereferences to the async [`Guard`](crate::Guard), whose methods that do not wait can be called: `is_valid`,
+/// `remaining`, `fence` and others. `verify_in` and `blocking_verify_with` of a store accept a reference to it.
 ///
 /// Prefer [`release`](Self::release), which reports whether the lock was held to the end.
 ///
 /// # Dropping
 ///
-/// Dropping a guard hands the release to the background and returns at once, everywhere; see
-/// [the async one](crate::Guard#dropping).
+/// Dropping a guard starts its release in the background and returns at once, on any thread; see [the async
+/// guard](crate::Guard#dropping).
 #[derive(Debug)]
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct Guard {
@@ -42,7 +42,7 @@ impl Deref for Guard {
 }
 
 impl Guard {
-    /// Extends the lease so that it lasts at least `ttl` (a [`Duration`] or a [`Ttl`]) from now on; see
+    /// Extends the lease to last at least `ttl` (a [`Duration`] or a [`Ttl`]) from now; see
     /// [`Guard::extend`](crate::Guard::extend).
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Guard {
         self.wait(Action::Extend, self.guard.ensure(duration))
     }
 
-    /// Blocks until the lock is lost, and returns the reason: for a thread that watches over the work of another. See
+    /// Blocks until the lock is lost, and returns the reason. For a thread that monitors the work of another; see
     /// [`Guard::lost`](crate::Guard::lost).
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Guard {
         })
     }
 
-    /// Releases the lock, and reports whether it was held until now.
+    /// Releases the lock, and reports whether it was held until then.
     ///
     /// # Errors
     /// Same as [`Guard::release`](crate::Guard::release). [`Error::Invalid`] where blocking

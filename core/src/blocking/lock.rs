@@ -7,8 +7,8 @@ use crate::{Action, Error, Invalid, OwnerToken, RunError, Ttl, WaitLimit};
 
 /// A handle to one lock and its options, returned by [`DbMutex::lock`](super::DbMutex::lock). It holds nothing yet.
 ///
-/// Options have the mutex's defaults. Invalid options and ids are reported when the lock is acquired. There is no `on_lost`:
-/// nothing can stop a closure that blocks but itself, by looking at [`Guard::is_valid`](crate::Guard::is_valid).
+/// Options that are not set use the mutex's defaults. Invalid options and ids are reported when the lock is acquired. There
+/// is no `on_lost`: a closure that blocks can only stop by itself, by checking [`Guard::is_valid`](crate::Guard::is_valid).
 ///
 /// ```
 /// # use std::time::Duration;
@@ -52,7 +52,7 @@ impl Lock {
     }
 
     /// Sets how long to wait while another holder has the lock: a [`Duration`] or a [`WaitLimit`]. Default: the mutex's
-    /// [`wait`](crate::DbMutexBuilder::wait), which is not at all unless code sets another.
+    /// [`wait`](crate::DbMutexBuilder::wait), which is not to wait unless set in code.
     pub fn wait(self, limit: impl Into<WaitLimit>) -> Self {
         Self::new(self.lock.wait(limit))
     }
@@ -63,8 +63,8 @@ impl Lock {
         Self::new(self.lock.hold_at_least(hold_at_least))
     }
 
-    /// Sets whether the lease is renewed while the guard lives; see [`Lock::keep_alive`](crate::Lock::keep_alive). A thread of
-    /// the mutex does that.
+    /// Sets whether the lease is renewed while the guard lives, on a background thread of the mutex; see
+    /// [`Lock::keep_alive`](crate::Lock::keep_alive).
     pub fn keep_alive(self, keep_alive: bool) -> Self {
         Self::new(self.lock.keep_alive(keep_alive))
     }
@@ -74,7 +74,7 @@ impl Lock {
         Self::new(self.lock.hold_at_most(hold_at_most))
     }
 
-    /// Describes why the lock is held; appended to the holder's name that others see. Default: no label.
+    /// Sets a description of why the lock is held. It is appended to the holder's name that others see. Default: no label.
     pub fn label(self, label: impl AsRef<str>) -> Self {
         Self::new(self.lock.label(label))
     }
@@ -87,8 +87,8 @@ impl Lock {
         self.granted(Action::Acquire, self.lock.acquire())
     }
 
-    /// Acquires the lock if it is free. Never waits for another holder, whatever the [wait limit](Self::wait) is. It blocks for
-    /// the answer of the store.
+    /// Acquires the lock if it is free. Never waits for another holder, even if a [wait limit](Self::wait) is set. It
+    /// blocks until the store responds.
     ///
     /// # Errors
     /// Same as [`acquire`](Self::acquire).
@@ -96,11 +96,11 @@ impl Lock {
         self.granted(Action::Acquire, self.lock.try_acquire())
     }
 
-    /// Acquires the lock like [`acquire`](Self::acquire), runs `body` on this thread, releases the lock, and returns what `body`
-    /// returned.
+    /// Acquires the lock like [`acquire`](Self::acquire), runs `body` on this thread, releases the lock, and returns the
+    /// output of `body`.
     ///
-    /// Whatever `body` returns reaches the caller, an error too: a release that fails after it does not hide it (the lock
-    /// then ends with its TTL, and a warning is logged). If `body` panics, the lock is released as when a guard is dropped.
+    /// The output of `body` always reaches the caller, even if it is an error. If the release fails afterwards, a warning
+    /// is logged, and the lock expires with its TTL. If `body` panics, the lock is released as when a guard is dropped.
     ///
     /// # Errors
     /// [`RunError::Acquire`] with the error of [`acquire`](Self::acquire), and [`RunError::Lost`] if the lock was lost before
@@ -122,7 +122,7 @@ impl Lock {
         skipped_if_held(self.run(body))
     }
 
-    /// Takes over a lock that another guard has handed over with [`Guard::into_owner_token`]; see
+    /// Takes over a lock that another guard handed over with [`Guard::into_owner_token`]; see
     /// [`Lock::resume`](crate::Lock::resume).
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The mutex for code without a runtime: [`DbMutex`], [`Lock`] and [`Guard`] with methods that block.
 //!
-//! [`DbMutex::blocking`](crate::DbMutex::blocking) makes the blocking form of any mutex. Both forms share everything, so a job
-//! that blocks excludes one that is async.
+//! [`DbMutex::blocking`](crate::DbMutex::blocking) returns the blocking form of any mutex. Both forms share everything, so
+//! blocking and async jobs exclude each other.
 //!
 //! ```
 //! use std::time::Duration;
@@ -21,21 +21,28 @@
 //! |---|---|
 //! | a thread without a runtime | blocks this thread |
 //! | [`spawn_blocking`](https://docs.rs/tokio/latest/tokio/task/fn.spawn_blocking.html) of any runtime | blocks this thread |
-//! | async code of a multi-thread runtime | blocks this task; the others go on, as with [`block_in_place`](https://docs.rs/tokio/latest/tokio/task/fn.block_in_place.html) |
+//! | async code of a multi-thread runtime | blocks this task; the other tasks continue, as with [`block_in_place`](https://docs.rs/tokio/latest/tokio/task/fn.block_in_place.html) |
 //! | async code of a current-thread runtime | returns [`Invalid::Blocking`](crate::Invalid::Blocking) at once; nothing is sent |
+//! | … which has entered a multi-thread runtime with [`Handle::enter`](https://docs.rs/tokio/latest/tokio/runtime/struct.Handle.html#method.enter) | the same; tokio also prints the message of a panic, which is caught |
 //!
-//! The last would stop the runtime, and with it perhaps the holder that it waits for, or the connections of its own store.
-//! Call the async form there, or `spawn_blocking`. The rule is the same for every method that blocks, also for
-//! [`Guard::release`] and for calls in a `Drop`. Dropping a guard never blocks, and is allowed everywhere.
+//! In the last two cases, blocking would stop the runtime, perhaps together with the holder that the call waits for or the
+//! connections of its own store. Use the async form there, or `spawn_blocking`. The rule is the same for every method that
+//! blocks, including [`Guard::release`] and calls in a `Drop`. Dropping a guard never blocks, and is allowed everywhere.
 //!
-//! Requests are sent by the thread of the mutex, over connections of its own, whatever has become of the runtime that the
-//! database was connected in. (A store on a pool of your application sends everything through that pool: the runtime of the
-//! pool has to go on.)
+//! The background thread of the mutex sends the requests, over its own connections. So they work even after the runtime
+//! ended in which the database was connected. (A store on a pool of your application sends everything through that pool,
+//! whose runtime has to keep running.)
 //!
-//! What no rule can find is a second `block_on` of one current-thread runtime, which must not block while the first may end; a runtime
-//! whose blocking threads all wait, and whose task holds the lock; and a call that waits for its own task: for a lock that the same thread or task holds, or another branch
-//! of its `join!`, or another task of its `LocalSet`. It ends with the [wait limit](Lock::wait), so give it one. Runtimes other
-//! than tokio's are not recognized; their threads are blocked, as by a mutex of the standard library.
+//! # Deadlocks that are not detected
+//!
+//! A call that waits for a lock can wait for itself in these cases:
+//! - if the same thread or task holds the lock, or another branch of its `join!`, or another task of its `LocalSet`;
+//! - if the holder is a task of a runtime whose blocking threads all wait for the lock;
+//! - if two threads are in `block_on` of the same current-thread runtime: when the one that drives it returns, the other
+//!   has to drive it, and cannot while it blocks.
+//!
+//! Such a call ends with its [wait limit](Lock::wait), so set one. Runtimes other than tokio's are not recognized; their threads
+//! are blocked, as by a mutex of the standard library.
 
 mod guard;
 mod lock;

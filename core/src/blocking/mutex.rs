@@ -6,11 +6,11 @@ use super::{Guard, Lock};
 use crate::admin::{ListFilter, LockRow};
 use crate::{Action, Error, LockId, RunError};
 
-/// A [mutex](crate::DbMutex) whose methods block, made by [`DbMutex::blocking`](crate::DbMutex::blocking). Cheap to clone; clones
-/// share everything, also with the async form.
+/// A [mutex](crate::DbMutex) whose methods block, returned by [`DbMutex::blocking`](crate::DbMutex::blocking). Cheap to
+/// clone; clones and the async form share everything.
 ///
-/// It dereferences to the async form. See [where it may be called](super#where-it-may-be-called); what it promises, and what
-/// happens when guards are dropped or the process exits, is [the same](crate::DbMutex#what-it-promises).
+/// It dereferences to the async form. See [where it may be called](super#where-it-may-be-called). It makes the [same
+/// promises](crate::DbMutex#what-it-promises), also about dropped guards and process exit.
 ///
 /// ```
 /// use db_mutex_core::{DbMutex, Error, blocking, testing::MemoryStore};
@@ -70,8 +70,8 @@ impl Deref for DbMutex {
 }
 
 impl DbMutex {
-    /// Returns a handle to a lock. **Nothing is acquired yet**, unlike with `lock` of other mutexes. An invalid id is reported
-    /// by [`acquire`](Lock::acquire).
+    /// Returns a handle to a lock. **Nothing is acquired yet**, unlike with the `lock` method of other mutexes. An invalid
+    /// id is reported by [`acquire`](Lock::acquire).
     pub fn lock(&self, lock_id: impl AsRef<str>) -> Lock {
         Lock::new(self.mutex.lock(lock_id))
     }
@@ -97,7 +97,7 @@ impl DbMutex {
         self.lock(lock_id).run_or_skip(body)
     }
 
-    /// Reads the row of a lock; `None` if it was never acquired, or its row was purged.
+    /// Returns the row of a lock, or `None` if the lock was never acquired or its row was purged.
     ///
     /// # Errors
     /// Same as [`DbMutex::find`](crate::DbMutex::find), and [`Error::Invalid`] where blocking
@@ -107,7 +107,7 @@ impl DbMutex {
         self.wait(Action::Read, Some(&lock_id), self.mutex.find(&lock_id))
     }
 
-    /// Reads the rows of many locks, in the order of their ids' bytes.
+    /// Returns the rows of the locks that `filter` selects, ordered by the bytes of their ids.
     ///
     /// # Errors
     /// Same as [`DbMutex::list`](crate::DbMutex::list), and [`Error::Invalid`] where blocking
@@ -125,7 +125,7 @@ impl DbMutex {
         self.wait(Action::Release, Some(&lock_id), self.mutex.force_release(&lock_id))
     }
 
-    /// Removes the rows of locks that became free at least `older_than` ago, and returns how many; see
+    /// Removes the rows of locks that became free at least `older_than` ago, and returns their number; see
     /// [`DbMutex::purge_expired`](crate::DbMutex::purge_expired).
     ///
     /// # Errors

@@ -3,18 +3,22 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-use db_mutex_may_block::MayBlock;
+use db_mutex_may_block::{MayBlock, Refused};
 use tokio::runtime::Builder;
 
 use crate::engine::Engine;
 use crate::{Action, Error, Invalid, LockId, StoreError, StoreErrorKind};
 
 /// How this thread may block.
-fn allowed() -> Result<MayBlock, Invalid> {
-    MayBlock::here().map_err(|refused| Invalid::Blocking { reason: refused.to_string() })
+fn allowed() -> Result<MayBlock, Error> {
+    MayBlock::here().map_err(refused)
 }
 
-/// Blocks until `work` on a mutex is done. Its requests are sent, and its timers kept, by the background.
+fn refused(refused: Refused) -> Error {
+    Invalid::Blocking { reason: refused.to_string() }.into()
+}
+
+/// Blocks until `work` on a mutex is done. The background sends its requests, and runs its timers.
 ///
 /// # Errors
 /// Those of `work`; [`Error::Invalid`] where blocking could deadlock; [`Error::Store`] if the mutex has no thread.
@@ -30,10 +34,11 @@ pub(super) fn wait<T>(
     }
     let blocking = allowed()?;
     let background = engine.runner.for_blocking().map_err(|error| failed(no_thread().with_source(error)))?;
-    blocking.run(|| {
+    let waited = blocking.run(|| {
         let _entered = background.enter();
         block_on(work)
-    })
+    });
+    waited.map_err(refused)?
 }
 
 /// Opens a store for blocking code: runs `opening` on a thread with a runtime, which ends with it.
@@ -49,8 +54,8 @@ pub(super) fn wait<T>(
 /// }
 /// ```
 ///
-/// Connections that were opened by it end with the runtime. The blocking form of a mutex opens its own. (A store on a pool of
-/// your application belongs to the runtime that makes it; make it in the runtime of the pool, and not here.)
+/// Connections that `opening` creates end with the runtime. The blocking form of a mutex opens its own. (A store on your
+/// application's pool belongs to the runtime that creates it: create it in the runtime of the pool, not here.)
 ///
 /// # Errors
 /// [`Error::Connect`] with the error of `opening`, or if no thread can be started; [`Error::Invalid`] where blocking
@@ -60,25 +65,26 @@ pub fn open<S: Send + 'static>(
 ) -> Result<S, Error> {
     let blocking = allowed()?;
     let failed = |source| Error::Connect { source };
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| failed(no_thread().with_source(error)))?;
-    blocking.run(|| {
+    let opened = blocking.run(|| {
         let (done, opened) = mpsc::channel();
-        let run = move || {
-            let _ = done.send(runtime.block_on(opening));
+        // The runtime is made by the thread, which may also drop it.
+        let run = move || match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => drop(done.send(runtime.block_on(opening))),
+            Err(error) => drop(done.send(Err(no_thread().with_source(error)))),
         };
         let thread = thread::Builder::new().name("db-mutex-open".into()).spawn(run);
         thread.map_err(|error| failed(no_thread().with_source(error)))?;
         let panicked = || StoreError::new(StoreErrorKind::Other, "the store has panicked");
         opened.recv().unwrap_or_else(|_| Err(panicked())).map_err(failed)
-    })
+    });
+    opened.map_err(refused)?
 }
 
 fn no_thread() -> StoreError {
-    StoreError::new(StoreErrorKind::Other, "no thread can be had to work while this one blocks").undone()
+    StoreError::new(StoreErrorKind::Other, "could not start a thread for a blocking call").undone()
 }
 
-/// Runs a future on this thread. What it waits for is done by other threads.
+/// Runs a future on this thread. Other threads do the work that it waits for.
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     let signal = Arc::new(Signal::default());
     let waker = Waker::from(Arc::clone(&signal));

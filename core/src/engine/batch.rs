@@ -1,12 +1,14 @@
-//! Which requests leave together, and when.
+//! Which requests are sent together, and when.
 
 use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
+use std::sync::Weak;
 
+use super::inline::InlineCall;
 use super::job::{Job, Kind};
 use crate::{DeleteRequest, InsertRequest, RenewRequest};
 
-/// The requests that have not left, and what is under way.
+/// The requests that have not been sent, and the calls in flight.
 #[derive(Default)]
 pub(crate) struct Queues {
     pub(crate) renewals: VecDeque<Job<RenewRequest>>,
@@ -18,10 +20,13 @@ pub(crate) struct Queues {
     pub(crate) requests: usize,
     /// The calls, other than renewals, that took longer than their limit and have given their place back.
     pub(crate) strays: usize,
-    /// Whether a task waits for the end of the gathering, and whether that has ended.
+    /// Whether a task waits for the end of the collecting time, and whether that time is over.
     pub(crate) gathering: bool,
     pub(crate) gathered: bool,
-    /// Whether a thread is sending what may leave, and has to look once more.
+    /// The last call that its caller polls, and whether a task limits for how long.
+    pub(crate) inline: Weak<InlineCall>,
+    pub(crate) watching: bool,
+    /// Whether a thread is sending requests, and has to check once more.
     pub(crate) pumping: bool,
     pub(crate) pump_again: bool,
 }
@@ -37,7 +42,11 @@ pub(crate) enum Batch {
     Acquisitions(Vec<Job<InsertRequest>>),
 }
 
-/// How many calls and requests may be under way.
+/// How many calls share the requests of a steady flow. A call costs the server much more than one more request in it, so
+/// with more calls each does less. With two, the server too often idles while one of them is on its way.
+const IN_STEADY_FLOW: usize = 3;
+
+/// How many calls and requests may be in flight.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Places {
     /// How many calls may be under way, and how many of these only renewals.
@@ -58,7 +67,7 @@ impl Queues {
         }
     }
 
-    /// Takes the requests that leave together now, and gives them a place.
+    /// Takes the requests to send together now, and gives them a place.
     pub(crate) fn next_batch(&mut self, places: Places) -> Option<Batch> {
         if self.calls < places.all
             && let Some(jobs) = take(&mut self.renewals, places.batch)
@@ -83,23 +92,30 @@ impl Queues {
         Some(Batch::Acquisitions(self.enter(jobs)))
     }
 
-    /// Whether requests gather that no one will let leave.
+    /// Whether requests are collected that nothing else would send.
     pub(crate) fn have_to_gather(&self, places: Places) -> bool {
         self.waiting() > 0 && !self.gathering && self.has_free(places)
     }
 
-    /// Whether there is a place for others than renewals.
+    /// Whether there is a place for requests other than renewals.
     fn has_free(&self, places: Places) -> bool {
         self.calls + places.reserved < places.all
     }
 
-    /// Whether the requests that wait need not gather any longer: in a steady flow all places then have an equal share.
+    /// Whether there are enough requests to send: in a steady flow, a few places then have an equal share. The other places
+    /// are for requests that have waited long enough because of a slow call.
     fn are_enough(&self, places: Places) -> bool {
-        places.batch == 1 || self.calls == 0 || self.waiting() * (places.all - 1).max(1) >= self.requests
+        let others = (places.all - 1).clamp(1, IN_STEADY_FLOW - 1);
+        places.batch == 1 || self.calls == 0 || self.waiting() * others >= self.requests
+    }
+
+    /// Whether a request that is sent now is alone, because no other is in flight or waits.
+    pub(crate) fn are_idle(&self) -> bool {
+        self.calls == 0 && self.strays == 0 && !self.pumping && self.waiting() == 0 && self.reads.is_empty()
     }
 
     /// Gives the requests of a call their place.
-    fn enter<K: Kind>(&mut self, jobs: Vec<Job<K>>) -> Vec<Job<K>> {
+    pub(crate) fn enter<K: Kind>(&mut self, jobs: Vec<Job<K>>) -> Vec<Job<K>> {
         self.calls += 1;
         self.requests += jobs.len();
         jobs

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::Ttl;
 use crate::values::ClientTime;
 
-/// Until when a holder may believe in its lease, on the client's clock; `None` for ever.
+/// Until when a holder may rely on its lease, on the client's clock; `None`: forever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline(Option<ClientTime>);
 
@@ -19,7 +19,8 @@ impl Deadline {
         Self::of_lease(sent, ttl.duration())
     }
 
-    /// The deadline of a lease of which `left` was left, by the store's clock, when a request that was sent at `sent` arrived.
+    /// The deadline of a lease of which `left` remained, by the store's clock, when a request arrived that was sent at
+    /// `sent`.
     pub(crate) fn of_lease(sent: ClientTime, left: Option<Duration>) -> Self {
         Self(left.map(|left| (sent + left).before(margin(left))))
     }
@@ -29,7 +30,7 @@ impl Deadline {
         Self(Some(time))
     }
 
-    /// The time left at `now`: zero when it has passed, `None` for ever.
+    /// The time left at `now`: zero when it has passed, `None`: forever.
     pub(crate) fn remaining(self, now: ClientTime) -> Option<Duration> {
         self.0.map(|at| at.since(now))
     }
@@ -53,8 +54,9 @@ impl Deadline {
     }
 }
 
-/// How much earlier than the store the client gives a lease up: 100 ms or 5 % of the TTL, whichever is more, for clocks
-/// that run at different speeds and for the time between looking and acting; never more than half of the TTL.
+/// The safety margin: how much earlier than the store the client regards a lease as ended. It is 100 ms or 5 % of the TTL,
+/// whichever is more, for clocks that run at different speeds and for the time between a check and the action after it;
+/// never more than half of the TTL.
 fn margin(ttl: Duration) -> Duration {
     (ttl / 20).max(Duration::from_millis(100)).min(ttl / 2)
 }

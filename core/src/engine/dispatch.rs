@@ -1,32 +1,37 @@
 //! Sends requests to the store: alone while nothing is under way, else many at once.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::batch::{Batch, Places, Queues, Read};
 use super::flight::{Flight, Place};
+use super::inline::InlineCall;
 use super::job::{Asked, Job, Kind, not_ended};
 use super::runtime::{Driver, Limiter, Time};
 use crate::store::Limits;
 use crate::{Clock, LockId, LockStore, StoreError, StoreErrorKind};
 
-/// How long requests gather behind calls that are under way before they leave all the same.
+/// How long requests are collected while calls are in flight, before they are sent anyway.
 const GATHERING: Duration = Duration::from_millis(5);
+
+/// The minimum time for which a caller polls its call before the call moves to a separate task; the maximum is twice that.
+const INLINE: Duration = Duration::from_millis(10);
 
 /// A queue of requests and the calls that serve it. Clones share it.
 ///
-/// A request outlives its caller: dropping an [`Asked`] takes only the wait away. A request that finds no call under way
-/// leaves at once, as a single call. While calls are under way, requests gather, and leave together when they are enough
-/// for their share of the places, or have waited for 5 ms. Renewals go before releases, and these before acquisitions; one
-/// place is kept for renewals where there are several. Of the renewals those that keep their place for the shortest time go
-/// first. Of all other kinds repeats go last: what failed before may fail again, and take long to do so.
+/// A request outlives its caller: dropping an [`Asked`] ends only the wait. If no call is in flight, a request is sent at
+/// once, as a single call; in the foreground the caller itself polls that call for up to 20 ms. While calls are in flight,
+/// requests are collected, and sent together when they are enough for their share of a steady flow, or after 5 ms. Renewals
+/// go before releases, and releases before acquisitions; one place is reserved for renewals if there are several. Among
+/// renewals, those with the shortest limit go first. Among other requests, repeats go last: what failed before may fail
+/// again, and take long to do so.
 ///
-/// A call that takes longer than its limit gives its place back and goes on beside the others; where too many do, new
-/// requests fail at once. Renewals are excepted: one whose call hangs keeps its place for a second at most, so that it does
-/// not delay another's for longer, and is not counted. Few can be under way, because a lease whose renewals hang is lost.
+/// A call that takes longer than its limit gives its place back and continues; if too many do, new requests fail at once.
+/// Renewals are an exception: a hanging renewal keeps its place for a second at most, so that it does not delay other
+/// renewals for longer, and is not counted. There can only be few of them, because a lease whose renewals hang is lost.
 #[derive(Clone)]
 pub(crate) struct Dispatch(pub(crate) Arc<Shared>);
 
@@ -48,7 +53,7 @@ pub(crate) struct Shared {
     places: Places,
     /// The longest that a call may take.
     call: Duration,
-    /// Goes on with what this one cannot finish because its runtime has ended.
+    /// Takes over the requests that this one cannot finish because its runtime has ended.
     pub(crate) successor: Option<Dispatch>,
     queues: Mutex<Queues>,
 }
@@ -85,10 +90,48 @@ impl Dispatch {
 
     /// Sends a request.
     pub(crate) fn ask<K: Kind>(&self, request: K) -> Asked<K::Answer> {
-        // The store's own error says more, so it has a moment to come first.
-        let (job, asked) = Job::new(request, self.0.call + self.0.call / 10);
-        self.put(vec![job]);
+        // The store's own error is more precise, so it gets a little more time.
+        let (job, mut asked) = Job::new(request, self.0.call + self.0.call / 10);
+        let mut queues = self.0.queues();
+        if !self.0.driver.is_foreground() || !queues.are_idle() {
+            drop(queues);
+            self.put(vec![job]);
+            return asked;
+        }
+        let jobs = queues.enter(vec![job]);
+        let place = Place::new(self.clone(), 1, K::IS_RENEWAL);
+        let flight = Flight::new(self.clone(), jobs).fly(place);
+        let call = InlineCall::new(self.0.driver.clone(), flight);
+        queues.inline = Arc::downgrade(&call);
+        let is_watched = std::mem::replace(&mut queues.watching, true);
+        drop(queues);
+        asked.poll_inline(call);
+        if !is_watched {
+            self.watch();
+        }
         asked
+    }
+
+    /// After a while, moves the calls that callers poll to tasks, so that a caller that does not poll delays nothing.
+    fn watch(&self) {
+        // Not held while it sleeps: otherwise a runtime that no longer runs would keep the store alive.
+        let (shared, time) = (Arc::downgrade(&self.0), self.0.time);
+        self.0.driver.spawn(async move {
+            let mut last = Weak::new();
+            loop {
+                time.sleep(INLINE).await;
+                let Some(shared) = shared.upgrade() else { return };
+                let mut queues = shared.queues();
+                if last.ptr_eq(&queues.inline) {
+                    queues.watching = false;
+                    break;
+                }
+                last = queues.inline.clone();
+            }
+            if let Some(call) = last.upgrade() {
+                call.hand_over();
+            }
+        });
     }
 
     /// Sends a request again, after those that are sent for the first time.
@@ -127,7 +170,7 @@ impl Dispatch {
         answer.await.unwrap_or_else(|_| Err(not_ended()))
     }
 
-    /// Waits for a release that the store learns of, at most for `at_most`.
+    /// Waits up to `at_most` for a release that the store is notified of.
     pub(crate) async fn wait_for_release(&self, lock_id: &LockId, at_most: Duration) {
         let (mut done, waited) = oneshot::channel();
         let (store, lock_id) = (Arc::clone(&self.0.store), lock_id.clone());
@@ -140,7 +183,7 @@ impl Dispatch {
                 let _ = done.send(waited);
             }
         });
-        // A store that cannot wait, or panics, is waited for all the same.
+        // Sleeps even if the store cannot wait, or panics.
         if !waited.await.unwrap_or(false) {
             self.0.time.sleep(at_most).await;
         }
@@ -161,8 +204,8 @@ impl Dispatch {
         self.pump();
     }
 
-    /// Sends what may leave now. One thread at a time does so, for all: also where a call ends while it is sent, because its
-    /// runtime has ended.
+    /// Sends the requests that may be sent now. One thread at a time does this, even if a call ends while it is sent
+    /// because its runtime has ended.
     pub(crate) fn pump(&self) {
         let mut queues = self.0.queues();
         queues.pump_again = true;
@@ -192,7 +235,7 @@ impl Dispatch {
         queues.pumping = false;
     }
 
-    /// Sends what is left after a while, however few they are.
+    /// After a while, sends the remaining requests, however few.
     fn gather(&self) {
         let gathering = Gathering(self.clone());
         self.0.driver.spawn(async move {
@@ -219,7 +262,7 @@ impl Dispatch {
     }
 }
 
-/// The time for which requests gather. Its end lets them leave.
+/// The time for which requests are collected. They are sent at its end.
 struct Gathering(Dispatch);
 
 impl Drop for Gathering {

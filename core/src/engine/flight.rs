@@ -1,4 +1,4 @@
-//! A call under way, and its place among those that a dispatch sends at a time.
+//! A call in flight, and its place among the concurrent calls of a dispatch.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::job::{Job, Kind, Reply};
 use crate::values::ClientTime;
 use crate::{StoreError, StoreErrorKind};
 
-/// A call under way. What it does not answer because its runtime has ended goes to the successor: requests may be repeated.
+/// A call in flight. If its runtime ends before the answers arrive, the successor repeats the requests.
 #[derive(Debug)]
 pub(crate) struct Flight<K: Kind> {
     dispatch: Dispatch,
@@ -22,11 +22,11 @@ impl<K: Kind> Flight<K> {
         Self { sent: dispatch.0.clock.now(), dispatch, requests, replies }
     }
 
-    /// Makes the call. If it takes longer than its limit, it goes on without a place.
+    /// Makes the call. If it takes longer than its limit, it continues without a place.
     pub(crate) async fn fly(mut self, mut place: Place) {
         let shared = Arc::clone(&self.dispatch.0);
         let limit = self.replies.iter().map(|reply| reply.limit).min().unwrap_or_default();
-        // Its runtime may have stood still since it was sent, and its callers have gone.
+        // Its runtime may have been blocked since it was sent, and its callers may be gone.
         if self.replies.iter().all(Reply::is_closed) {
             return;
         }
@@ -51,7 +51,7 @@ impl<K: Kind> Flight<K> {
                 }
             }
         };
-        // First of all, so that the next request of a caller that is answered finds it free.
+        // First, so that the next request of a caller that gets its answer finds the place free.
         drop(place);
         self.land(answers);
     }
@@ -70,11 +70,11 @@ impl<K: Kind> Flight<K> {
         self.requests.clear();
     }
 
-    /// Takes the requests, which have not been answered.
+    /// Takes the requests without an answer.
     fn open(&mut self) -> Vec<Job<K>> {
         let open = self.requests.drain(..).zip(self.replies.drain(..));
         let jobs = open.map(|(request, reply)| Job { request, reply });
-        // What no one waits for is not sent again.
+        // Requests without a waiting caller are not sent again.
         jobs.filter(|job| !job.reply.is_closed()).collect()
     }
 }

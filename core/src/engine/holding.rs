@@ -11,12 +11,12 @@ use crate::engine::telemetry;
 use crate::values::ClientTime;
 use crate::{Fence, InsertRequest, Lease, LockId, LostReason, OwnerToken, Ttl};
 
-/// A lock that is held: what its guard and the renewal share.
+/// A held lock: what its guard and the renewal share.
 #[derive(Debug)]
 pub(crate) struct Holding {
     pub(crate) lock_id: LockId,
     pub(crate) owner: OwnerToken,
-    /// How long each renewal asks for.
+    /// The TTL of each renewal.
     pub(crate) ttl: Ttl,
     /// When the lock was acquired, on the client's clock.
     pub(crate) acquired_at: ClientTime,
@@ -36,11 +36,11 @@ struct State {
     deadline: Deadline,
     /// The last attempt to renew has failed.
     unknown: bool,
-    /// The guard releases the lock: an answer "not held" is no news any more.
+    /// The guard is releasing the lock: the answer "not held" no longer means a loss.
     ending: bool,
-    /// The store has said that the lock is not held; why is being found out.
+    /// The store has reported that the lock is not held; the reason is being determined.
     invalid: bool,
-    /// The longest TTL that was asked for, whatever the outcome.
+    /// The longest TTL that was requested, including failed requests.
     longest: Ttl,
 }
 
@@ -82,7 +82,7 @@ impl Holding {
         self.lease().fence
     }
 
-    /// Until when the lock may be believed in: the end of the lease, or of the time that it may be held.
+    /// Until when the holder may rely on the lock: the end of the lease, or of the time that it may be held.
     pub(crate) fn deadline(&self) -> Deadline {
         if self.reason.get().is_some() {
             return Deadline::PASSED;
@@ -94,9 +94,9 @@ impl Holding {
         self.at_most_until.map_or(deadline, |until| deadline.earlier(Deadline::at(until)))
     }
 
-    /// Takes into account that the store has renewed the lease for `ttl`, upon a request that was sent at `sent`.
+    /// Takes a renewal into account: the store has renewed the lease for `ttl`, for a request that was sent at `sent`.
     ///
-    /// A renewal never shortens a lease, so the later of two ends is certain, in whichever order the answers arrive.
+    /// A renewal never shortens a lease, so the later of two ends is certain, in any order of the answers.
     pub(crate) fn renewed(&self, lease: Lease, sent: ClientTime, ttl: Ttl) {
         let mut state = self.state();
         state.deadline = state.deadline.later(Deadline::counted_from(sent, ttl));
@@ -111,7 +111,7 @@ impl Holding {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that the store has said that the lock is not held: it is no longer valid, and the reason follows.
+    /// Notes that the store has reported the lock as not held: it is no longer valid, and the reason follows.
     pub(crate) fn invalidate(&self) {
         self.state().invalid = true;
         self.lost.cancel();
@@ -130,7 +130,7 @@ impl Holding {
         self.reason.get().is_some() || self.is_ending()
     }
 
-    /// When the lease is over in any case, also if the request that renewed it last was not answered; `None` if it never is.
+    /// When the lease is over in any case, even if the last renewal got no reply; `None` if it never is.
     pub(crate) fn latest_end(&self, now: ClientTime) -> Option<ClientTime> {
         let State { deadline, longest, .. } = *self.state();
         let known = deadline.remaining(now)?;
@@ -146,7 +146,7 @@ impl Holding {
         }
     }
 
-    /// Notes that an attempt to renew has failed, so that nothing is known until the next.
+    /// Notes that an attempt to renew has failed; the next one decides.
     pub(crate) fn renewal_failed(&self) {
         self.state().unknown = true;
     }
@@ -159,7 +159,7 @@ impl Holding {
         self.state().ending
     }
 
-    /// Says that the lock is lost, for good. Only the first reason counts.
+    /// Marks the lock as lost, permanently. Only the first reason counts.
     pub(crate) fn lose(&self, reason: LostReason) {
         if self.reason.set(reason).is_ok() {
             telemetry::lost(self, reason);
@@ -168,7 +168,7 @@ impl Holding {
         }
     }
 
-    /// Says that the lock is lost if its deadline has passed, and answers whether it is lost.
+    /// Marks the lock as lost if its deadline has passed. Returns whether it is lost.
     pub(crate) fn lose_if_over(&self, now: ClientTime) -> bool {
         if self.state().invalid {
             return true;

@@ -1,7 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where pauses get their randomness: from the operating system, or from a seed for simulations, which have to take the same
-/// course again.
+/// Where pauses get their randomness: from the operating system, or from a seed, so that simulations are reproducible.
 #[derive(Debug, Default)]
 pub(crate) struct Jitter(Option<AtomicU64>);
 
@@ -14,7 +13,7 @@ impl Jitter {
         Self(Some(AtomicU64::new(seed)))
     }
 
-    /// A random number, or the middle where the operating system has none to give.
+    /// A random number, or the middle of the range if the operating system has none.
     pub(crate) fn between(&self, low: f64, high: f64) -> f64 {
         let random = match &self.0 {
             Some(state) => Ok(mixed(state.fetch_add(INCREMENT, Ordering::Relaxed).wrapping_add(INCREMENT))),

@@ -2,11 +2,15 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::batch::Queues;
+use super::inline::InlineCall;
 use crate::values::ClientTime;
 use crate::{
     DeleteRequest, Deleted, InsertRequest, Inserted, LockId, LockStore, RenewRequest, Renewed, StoreError,
@@ -36,19 +40,23 @@ pub(crate) struct Answered<A> {
     pub(crate) result: Result<A, StoreError>,
     /// When the request was sent to the store, or a little earlier.
     pub(crate) sent: ClientTime,
-    /// Whether it was sent before, so that it may take effect once more, or has done so.
+    /// Whether it was sent before, so that it may take effect, or has taken effect, more than once.
     pub(crate) is_repeat: bool,
 }
 
 /// A request under way. Dropping it does not stop the request.
 #[derive(Debug)]
-pub(crate) struct Asked<A>(oneshot::Receiver<Answered<A>>);
+pub(crate) struct Asked<A> {
+    answer: oneshot::Receiver<Answered<A>>,
+    /// The call, if the task that waits for the answer polls it.
+    call: Option<Arc<InlineCall>>,
+}
 
 impl<K: Kind> Job<K> {
     pub(crate) fn new(request: K, limit: Duration) -> (Self, Asked<K::Answer>) {
-        let (to, asked) = oneshot::channel();
+        let (to, answer) = oneshot::channel();
         let limit = limit.min(K::KEEPS_PLACE);
-        (Self { request, reply: Reply { to, limit, is_repeat: false } }, Asked(asked))
+        (Self { request, reply: Reply { to, limit, is_repeat: false } }, Asked { answer, call: None })
     }
 }
 
@@ -64,7 +72,7 @@ impl<K: Kind> Reply<K> {
 }
 
 impl<A> Answered<A> {
-    /// The error of a request that was not answered.
+    /// The answer that a request has failed with `error`.
     pub(crate) fn failed(error: StoreError, sent: ClientTime) -> Self {
         Self { result: Err(error), sent, is_repeat: false }
     }
@@ -73,9 +81,14 @@ impl<A> Answered<A> {
 impl<A> Asked<A> {
     /// A request that was not sent.
     pub(crate) fn failed(error: StoreError, now: ClientTime) -> Self {
-        let (reply, asked) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
         let _ = reply.send(Answered::failed(error, now));
-        Self(asked)
+        Self { answer, call: None }
+    }
+
+    /// Lets the task that waits for the answer poll the call.
+    pub(crate) fn poll_inline(&mut self, call: Arc<InlineCall>) {
+        self.call = Some(call);
     }
 
     /// Waits for the answer.
@@ -83,7 +96,25 @@ impl<A> Asked<A> {
     /// # Cancellation safety
     /// If the future is dropped, the answer can still be waited for.
     pub(crate) async fn answer(&mut self) -> Answered<A> {
-        (&mut self.0).await.unwrap_or_else(|_| Answered::failed(not_ended(), ClientTime::ZERO))
+        let answered = poll_fn(|context| {
+            if self.call.as_ref().is_some_and(|call| call.poll(context)) {
+                self.call = None;
+            }
+            Pin::new(&mut self.answer).poll(context)
+        });
+        answered.await.unwrap_or_else(|_| Answered::failed(not_ended(), ClientTime::ZERO))
+    }
+}
+
+impl<A> Drop for Asked<A> {
+    fn drop(&mut self) {
+        let Some(call) = self.call.take() else { return };
+        // In a forked child, a thread that does not exist there may hold a mutex of the runtime or of the store, and the call
+        // is the parent's.
+        if call.is_forked() {
+            return std::mem::forget(call);
+        }
+        call.hand_over();
     }
 }
 
@@ -98,9 +129,9 @@ pub(crate) trait Kind: fmt::Debug + Sized + Send + Sync + 'static {
 
     /// Whether it is sent even if many calls hang: a lease that is not renewed is lost.
     const IS_RENEWAL: bool;
-    /// How long its call keeps a place at most.
+    /// The maximum time for which its call keeps a place.
     const KEEPS_PLACE: Duration = if Self::IS_RENEWAL { Duration::from_secs(1) } else { Duration::MAX };
-    /// Whether an answer still counts that comes after the limit of its call.
+    /// Whether an answer after the limit of its call still counts.
     const MAY_BE_LATE: bool;
 
     fn lock_id(&self) -> &LockId;

@@ -1,13 +1,13 @@
-//! What sends requests, keeps leases alive, releases locks and waits for them: between the users' types and a store.
+//! The machinery between the users' types and a store: it sends requests, renews leases, releases locks and waits for them.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `dispatch` | requests outlive their callers, and are sent from the runtime that they belong to |
 //! | `batch` | which requests leave together, and when |
-//! | `job`, `flight` | a request, and a call under way |
-//! | `renewal` | leases are renewed in time, and their loss is reported in time |
-//! | `release` | locks that no one waits for are released, again and again until their lease ends |
-//! | `queue`, `line` | the waiters for locks, and those for one lock, in order |
+//! | `job`, `flight`, `inline` | a request, a call under way, and one that its caller polls |
+//! | `renewal` | renewing leases in time, and reporting their loss in time |
+//! | `release` | releasing locks in the background, repeated until their lease ends |
+//! | `wait_queues`, `wait_queue` | the waiters of all locks; the waiters of one lock, in order |
 //! | `holding`, `deadline` | a lock that is held, and until when |
 //! | `runtime` | the two runtimes, tasks and timers |
 //! | `pauses`, `jitter` | how long to pause before the next attempt |
@@ -21,15 +21,16 @@ pub(crate) mod deadline;
 pub(crate) mod dispatch;
 pub(crate) mod flight;
 pub(crate) mod holding;
+pub(crate) mod inline;
 pub(crate) mod jitter;
 pub(crate) mod job;
-pub(crate) mod line;
 pub(crate) mod pauses;
-pub(crate) mod queue;
 pub(crate) mod release;
 pub(crate) mod renewal;
 pub(crate) mod runtime;
 pub(crate) mod telemetry;
+pub(crate) mod wait_queue;
+pub(crate) mod wait_queues;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,15 +40,15 @@ use dispatch::{Dispatch, Setup};
 use jitter::Jitter;
 use job::{Answered, Asked, Kind};
 use pauses::Pauses;
-use queue::Queue;
 use release::Releases;
 use renewal::Renewal;
 use runtime::{Background, Driver, Home, Limiter, Time};
+use wait_queues::WaitQueues;
 
-/// How many calls the background sends at a time where it has connections of its own.
+/// How many calls the background sends at a time if it has its own connections.
 const CONNECTIONS_BEHIND: usize = 3;
 
-/// What a simulation decides in place of the operating system.
+/// What a simulation controls instead of the operating system.
 #[derive(Debug, Clone)]
 pub(crate) struct Simulated {
     /// Where the jitter comes from.
@@ -64,16 +65,16 @@ pub(crate) struct Engine {
     limiter: Limiter,
     /// For calls from the runtime in which the mutex was first used; none if the store takes one call at a time.
     foreground: Option<Dispatch>,
-    /// For all others, and for what no one waits for.
+    /// For all other calls, and for background work.
     pub(crate) background: Dispatch,
     pub(crate) runner: Arc<Background>,
     pub(crate) renewal: Renewal,
     pub(crate) releases: Releases,
-    pub(crate) queue: Queue,
+    pub(crate) wait_queues: WaitQueues,
     pub(crate) jitter: Jitter,
     /// How long a caller waits for the answer to one request.
     attempt: Duration,
-    /// How long the store's server may go on with a request whose call has ended.
+    /// How long the store's server may still work on a request whose call has ended.
     pub(crate) call: Duration,
     /// The process that made it: connections and threads do not survive a fork.
     process: u32,
@@ -97,7 +98,7 @@ impl Engine {
         }
         let runner = Arc::new(Background::new(time));
         let setup = |store| Setup { store, clock: Arc::clone(&clock), time, limits };
-        // Renewals have a place of their own, also where other calls hang.
+        // Renewals have a reserved place, even if other calls hang.
         let (store_behind, ahead, behind) = match store.for_background() {
             Some(apart) => (apart, limits.concurrency, CONNECTIONS_BEHIND),
             None => {
@@ -112,8 +113,8 @@ impl Engine {
         Arc::new(Self {
             renewal: Renewal::new(Arc::clone(&clock)),
             releases: Releases::default(),
-            queue: Queue::default(),
-            // The store's own error says more, so it has a moment to come first.
+            wait_queues: WaitQueues::default(),
+            // The store's own error is more precise, so it gets a little more time.
             attempt: limits.call + limits.call / 10,
             call: limits.call,
             process: std::process::id(),

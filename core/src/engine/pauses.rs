@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::jitter::Jitter;
 
-/// The pauses between attempts: growing, and at random within bounds, so that many do not ask in step.
+/// The pauses between attempts. They grow, and are random within bounds, so that many clients do not send at the same time.
 #[derive(Debug, Clone)]
 pub(crate) struct Pauses {
     next: Duration,
@@ -11,17 +11,17 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    /// Between questions for a lock that is held.
+    /// Between requests for a held lock.
     pub(crate) fn while_held() -> Self {
         Self::new(20, 500, 1.5)
     }
 
-    /// Between attempts at a row that is locked.
+    /// Between attempts on a locked row.
     pub(crate) fn while_busy() -> Self {
         Self::new(2, 50, 2.0)
     }
 
-    /// Between attempts at a store that fails.
+    /// Between attempts on a failing store.
     pub(crate) fn while_failing() -> Self {
         Self::new(50, 5_000, 2.0)
     }
@@ -30,7 +30,7 @@ impl Pauses {
         Self { next: Duration::from_millis(first_ms), longest: Duration::from_millis(longest_ms), factor }
     }
 
-    /// The next pause: between half of the longest that it may be and all of it.
+    /// The next pause: between half of its maximum and its maximum.
     pub(crate) fn next(&mut self, jitter: &Jitter) -> Duration {
         let pause = self.next.mul_f64(jitter.between(0.5, 1.0));
         self.next = self.next.mul_f64(self.factor).min(self.longest);

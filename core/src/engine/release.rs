@@ -1,4 +1,4 @@
-//! Releases that no one waits for: of dropped guards, and of acquisitions that were given up.
+//! Background releases: of dropped guards and of abandoned acquisitions.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +32,7 @@ impl Release {
     }
 }
 
-/// The releases that are not done, by number.
+/// The pending releases, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Releases {
     pending: Mutex<(u64, BTreeMap<u64, LockId>)>,
@@ -64,7 +64,7 @@ impl Releases {
         *last
     }
 
-    /// Notes that it is, or has not to be.
+    /// Notes that the release is done, or not needed.
     pub(crate) fn leave(&self, number: u64) {
         self.lock().1.remove(&number);
         self.done.notify_waiters();
@@ -89,11 +89,11 @@ impl Engine {
             let lock_id = release.request.lock_id.clone();
             engine.release(release).await;
             engine.releases.leave(number);
-            engine.queue.released(&lock_id);
+            engine.wait_queues.released(&lock_id);
         });
     }
 
-    /// Gives up the owner of a request, to whom the store has granted the lock, or may have.
+    /// Abandons the owner token of a request. If the store has granted the lock to it, or may have, the lock is released.
     pub(crate) fn give_up(
         self: &Arc<Self>,
         request: &InsertRequest,
@@ -129,7 +129,7 @@ impl Engine {
             let send = if is_repeat { Dispatch::ask_again } else { Dispatch::ask };
             let mut asked = send(&self.background, request.clone());
             is_repeat = true;
-            // However long it is queued: asking again would only make the queue longer.
+            // However long it is queued: another request would only make the queue longer.
             let result = asked.answer().await.result;
             let pause = match &result {
                 Ok(_) => Duration::ZERO,
@@ -137,7 +137,7 @@ impl Engine {
                 Err(_) => failing.next(&self.jitter),
             };
             let is_over = until.is_some_and(|until| self.clock.now() + pause >= until);
-            // What is still under way for the owner may take effect later, and its lease begin as late as that.
+            // Requests of the owner that are still in flight may take effect later, and their lease begins then.
             if (result.is_ok() || is_over)
                 && let Some(mut asked) = insert.take()
             {
@@ -147,7 +147,7 @@ impl Engine {
                 continue;
             }
             match result {
-                // The server may still be at work on an insert: after the longest that a call may take it is not.
+                // The server may still work on an insert, but not after the maximum duration of a call.
                 Ok(_) if is_unknown => {
                     is_unknown = false;
                     self.time.sleep(self.call).await;

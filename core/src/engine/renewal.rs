@@ -17,12 +17,12 @@ use crate::{Clock, LostReason, RenewRequest, Renewed, StoreError, StoreErrorKind
 
 /// The leases that are renewed or watched, and the task in the background that does so.
 ///
-/// A lease is renewed when a third of its TTL is over; an attempt that fails or takes longer than a sixth of the TTL is
-/// repeated until the lease's own deadline. Those of a similar TTL that are due at about the same time leave together. The
-/// deadline waits for no attempt.
+/// A lease is renewed when a third of its TTL has passed. An attempt that fails or takes longer than a sixth of the TTL is
+/// repeated until the lease's deadline. Renewals with similar TTLs that are due at about the same time are sent together.
+/// The deadline does not wait for attempts.
 ///
-/// An attempt is waited for longer than its call keeps a place in the background: renewals of long leases that hang delay that
-/// of a short one for a second at most.
+/// An attempt is awaited for longer than its call keeps a place in the background, so hanging renewals of long leases delay
+/// that of a short lease for a second at most.
 #[derive(Debug)]
 pub(crate) struct Renewal {
     clock: Arc<dyn Clock>,
@@ -33,23 +33,23 @@ pub(crate) struct Renewal {
     closed: AtomicBool,
 }
 
-/// What is due when, on the client's clock. A lease has at most one entry of each kind, and leaves with its guard.
+/// The schedule, on the client's clock. A lease has at most one entry of each kind, and is removed with its guard.
 #[derive(Debug, Default)]
 struct Schedule {
     renewals: BTreeMap<Due, Weak<Holding>>,
     deadlines: BTreeMap<Due, Weak<Holding>>,
     last_number: u64,
-    /// When the task looks next; what is due before that has to wake it.
-    next_look: ClientTime,
+    /// When the task checks next; anything due before that has to wake it.
+    next_check: ClientTime,
 }
 
-/// A time, and a number that tells apart what is due at the same time.
+/// A time, and a number that distinguishes entries with the same time.
 pub(crate) type Due = (ClientTime, u64);
 
-/// The task looks at least once a second: tokio's timer stands still while the machine is suspended, the lease does not.
+/// The task checks at least once a second, because tokio's timers stop while the machine is suspended, and leases do not.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
-/// How long the reason for a loss is looked for. The lock is not valid meanwhile, and its token is cancelled.
+/// How long to look for the reason of a loss. The lock is not valid meanwhile, and its cancel token is cancelled.
 pub(crate) const FINDING_OUT: Duration = Duration::from_millis(250);
 
 impl Renewal {
@@ -89,7 +89,7 @@ impl Renewal {
         self.wake_for(&schedule, at);
     }
 
-    /// Looks at the deadline when it is reached.
+    /// Schedules a deadline check.
     fn watch_deadline(&self, holding: &Arc<Holding>) {
         let now = self.clock.now();
         let mut schedule = self.schedule();
@@ -103,7 +103,7 @@ impl Renewal {
     }
 
     fn wake_for(&self, schedule: &Schedule, at: ClientTime) {
-        if at < schedule.next_look {
+        if at < schedule.next_check {
             self.changed.notify_one();
         }
     }
@@ -125,8 +125,8 @@ impl Schedule {
         over.inspect(|holding| holding.due().deadline = None).collect()
     }
 
-    /// Takes what is due. If anything is, also what will be within a sixth of its TTL: a longer interval between two
-    /// batches, and fewer of them.
+    /// Takes the due entries. If there are any, it also takes those that will be due within a sixth of their TTL, so that
+    /// there are fewer batches.
     fn take_due(&mut self, now: ClientTime) -> Vec<Arc<Holding>> {
         let due: Vec<_> = take_until(&mut self.renewals, now).collect();
         let Some(longest) = due.iter().filter_map(|holding| holding.ttl.duration()).max() else { return due };
@@ -150,7 +150,7 @@ impl Schedule {
         let next = [&self.renewals, &self.deadlines].into_iter().filter_map(|all| all.first_key_value());
         let next = next.map(|((at, _), _)| *at).min();
         let pause = next.map(|at| at.since(now).min(LONGEST_LOOK));
-        self.next_look = pause.map_or(ClientTime::LAST, |pause| now + pause);
+        self.next_check = pause.map_or(ClientTime::LAST, |pause| now + pause);
         pause
     }
 }
@@ -162,7 +162,7 @@ fn take_until(all: &mut BTreeMap<Due, Weak<Holding>>, until: ClientTime) -> impl
 }
 
 impl Engine {
-    /// Renews the lease, whose request was sent at `sent`, until it is lost or its guard is gone.
+    /// Renews the lease until it is lost or its guard is gone. `sent` is when its request was sent.
     pub(crate) fn keep_alive(self: &Arc<Self>, holding: &Arc<Holding>, sent: ClientTime) {
         self.watch(holding);
         if let Some(ttl) = holding.ttl.duration() {
@@ -170,7 +170,7 @@ impl Engine {
         }
     }
 
-    /// Reports in time when the lease is over, whether it is renewed or not.
+    /// Reports the end of the lease in time, whether it is renewed or not.
     pub(crate) fn watch(self: &Arc<Self>, holding: &Arc<Holding>) {
         self.renewal.watch_deadline(holding);
         let mut running = self.renewal.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -181,8 +181,8 @@ impl Engine {
         }
     }
 
-    /// Sends one attempt for each lease that is due. Those of a band of TTLs leave together and have a limit of their own, so
-    /// that a short lease does not limit the calls of a long one.
+    /// Sends one attempt for each due lease. Attempts with similar TTLs are sent together and share a limit, so that a
+    /// short lease does not limit the calls of a long one.
     fn renew(self: &Arc<Self>, due: Vec<Arc<Holding>>) {
         let mut bands = BTreeMap::<Duration, Vec<Arc<Holding>>>::new();
         for holding in due.into_iter().filter(|holding| !holding.is_over()) {
@@ -230,7 +230,7 @@ impl Engine {
                 self.renewal.watch_deadline(holding);
             }
             Ok(Renewed::NotHeld) => self.not_held(holding),
-            // Not a reason to give up: the lease may well last until the store is back.
+            // No reason to give up: the lease may last until the store is back.
             Err(error) => {
                 telemetry::renewal_failed(holding, &error);
                 holding.renewal_failed();
@@ -240,20 +240,23 @@ impl Engine {
         }
     }
 
-    /// Reports the loss of a lock that the store says is not held. The reason follows.
+    /// Reports the loss of a lock that the store has reported as not held. The reason follows.
     pub(crate) fn not_held(self: &Arc<Self>, holding: &Arc<Holding>) {
         holding.invalidate();
         let (engine, holding) = (Arc::clone(self), Arc::clone(holding));
         self.runner.spawn(async move { holding.lose(engine.why_lost(&holding).await) });
     }
 
-    /// What has become of a lock that is no longer ours, as far as the store can say at once.
-    async fn why_lost(&self, holding: &Holding) -> LostReason {
-        let lock_id = holding.lock_id.clone();
+    /// Why a lock is no longer held, as far as the store can determine it at once.
+    pub(crate) async fn why_lost(&self, holding: &Holding) -> LostReason {
+        let (lock_id, fence) = (holding.lock_id.clone(), holding.fence());
         let find = self.background.call(|store| async move { store.find(&lock_id).await });
         match self.time.within(FINDING_OUT, find).await {
-            Some(Ok(Some(row))) if row.fence != holding.fence() => LostReason::TakenOver,
-            Some(Ok(Some(row))) if !row.owned => LostReason::ReleasedByForce,
+            Some(Ok(Some(row))) if row.fence > fence => LostReason::TakenOver,
+            Some(Ok(Some(row))) if row.fence == fence && !row.owned => LostReason::ReleasedByForce,
+            Some(Ok(Some(row))) if row.fence == fence => LostReason::Expired,
+            // No row, or that of an earlier acquisition.
+            Some(Ok(_)) => LostReason::Missing,
             _ => LostReason::Expired,
         }
     }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "blocking")]
+use tokio::runtime::RuntimeFlavor;
 use tokio::runtime::{Builder, Handle, Id, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
@@ -16,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 /// How long the background finishes its work after the last clone of a mutex is gone.
 const DRAINING: Duration = Duration::from_secs(5);
 
-/// The longest that a timer is set to; a longer time is several of them.
+/// The maximum duration of a timer; longer times use several.
 const LONGEST_TIMER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Whose time the engine keeps, and with it where its background runs.
+/// The time source of the engine, which also determines where its background runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Time {
     /// Real time, on a thread of the mutex.
@@ -48,7 +50,7 @@ impl Time {
             });
             match timer {
                 Ok(_) => drop(woken.await),
-                // Where there are neither timers nor threads, all that is left is to block.
+                // Without timers and threads, the only way is to block.
                 Err(_) => thread::sleep(duration),
             }
             return;
@@ -57,7 +59,7 @@ impl Time {
         let mut left = duration;
         loop {
             tokio::time::sleep(left).await;
-            // In a test that has paused tokio's time it jumps from timer to timer, while the store answers in real time.
+            // If a test has paused tokio's time, it jumps from timer to timer, while the store works in real time.
             left = duration.saturating_sub(begun.elapsed());
             if left.is_zero() || self == Self::Tokio {
                 return;
@@ -67,7 +69,7 @@ impl Time {
 
     /// Waits for `work` for at most `limit`; `None` if that was not enough. Work that is done is never late.
     pub(crate) async fn within<T>(self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-        // Where no runtime is there are no timers either.
+        // Without a runtime there are no timers.
         if Handle::try_current().is_err() {
             return Some(work.await);
         }
@@ -81,8 +83,8 @@ impl Time {
 
 /// Limits the time of calls.
 ///
-/// A limit is hardly ever reached, so its timer is kept for the next call, and set to later: that costs next to nothing, while
-/// a new one wakes the thread that waits for the next timer of the runtime.
+/// A limit is hardly ever reached, so its timer is kept and reset for the next call. That costs next to nothing, while a
+/// new timer wakes the thread that waits for the runtime's next timer.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     time: Time,
@@ -97,7 +99,7 @@ struct Timer {
 }
 
 impl Limiter {
-    /// The most timers that are kept.
+    /// The maximum number of timers that are kept.
     const KEPT: usize = 16;
 
     pub(crate) fn new(time: Time) -> Self {
@@ -128,7 +130,7 @@ impl Limiter {
     }
 
     fn timer(&self, runtime: Id) -> Timer {
-        // One of another runtime, which may have ended, is dropped.
+        // A timer of another runtime, which may have ended, is dropped.
         let kept = self.kept().pop().filter(|kept| kept.runtime == runtime);
         kept.unwrap_or_else(|| Timer { runtime, sleep: Box::pin(tokio::time::sleep(Duration::ZERO)) })
     }
@@ -157,7 +159,7 @@ async fn after(duration: Duration, mut timer: Pin<&mut Sleep>) {
     }
 }
 
-/// What runs tasks to their end, whoever waits for them.
+/// Runs tasks to their end, even if their callers are gone.
 #[derive(Debug, Clone)]
 pub(crate) enum Driver {
     /// The runtime in which the mutex was first used.
@@ -173,6 +175,27 @@ impl Driver {
             Self::Foreground(home) => home.spawn(task),
             Self::Background(background) => background.spawn(task),
         }
+    }
+
+    /// A future that a task of the caller polls in place of [`spawn`](Self::spawn). In a simulation it ends with the runtime.
+    pub(crate) fn bound(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        match self {
+            Self::Foreground(home) if home.ends.is_some() => {
+                let ends = home.ends.clone().unwrap_or_default();
+                Box::pin(async move {
+                    let _: Option<()> = ends.run_until_cancelled_owned(task).await;
+                })
+            }
+            _ => Box::pin(task),
+        }
+    }
+
+    /// Whether it is the foreground.
+    pub(crate) fn is_foreground(&self) -> bool {
+        matches!(self, Self::Foreground(_))
     }
 
     /// Whether it runs the current task. The first runtime that asks becomes the foreground.
@@ -220,8 +243,8 @@ impl Home {
     }
 }
 
-/// A thread with a runtime, for what neither blocking code nor the end of another runtime may hold up. It starts at the
-/// first need, and again if it has ended.
+/// A thread with a runtime, for work that neither blocking code nor the end of another runtime may delay. It starts when it
+/// is first needed, and again if it has ended.
 pub(crate) struct Background {
     time: Time,
     running: Mutex<Option<Running>>,
@@ -253,7 +276,7 @@ impl Background {
         }
     }
 
-    /// Starts the background where a runtime is needed for that, before it is needed where there is none.
+    /// Starts the background while the current runtime is available, before it is needed where there is none.
     pub(crate) fn prepare(&self) {
         if self.time == Time::Tokio {
             let _ = self.started();
@@ -265,13 +288,18 @@ impl Background {
         self.running().as_ref().is_some_and(|running| running.has_thread && running.runtime.id() == runtime.id())
     }
 
-    /// The runtime of the background for a thread that blocks until the background has answered; starts it if it does not
-    /// run.
+    /// The runtime of the background, for a thread that blocks until the background has replied. Starts it if it is not
+    /// running.
     #[cfg(feature = "blocking")]
     pub(crate) fn for_blocking(&self) -> io::Result<Handle> {
         let runtime = self.started()?;
-        // In a test it may be a runtime that nothing runs until this thread goes on.
-        if self.is_thread_of(&runtime) || Handle::try_current().is_ok_and(|current| current.id() == runtime.id()) {
+        // In a test it may be a runtime that nothing runs until this thread goes on. In `spawn_blocking` this thread has a task;
+        // where it has only entered the runtime it has none, and perhaps the runtime has no one who runs it.
+        let is_run = |current: Handle| {
+            let has_workers = current.runtime_flavor() == RuntimeFlavor::MultiThread;
+            current.id() == runtime.id() && (has_workers || tokio::task::try_id().is_some())
+        };
+        if self.is_thread_of(&runtime) || Handle::try_current().is_ok_and(is_run) {
             return Ok(runtime);
         }
         Err(io::Error::other(

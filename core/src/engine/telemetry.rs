@@ -1,7 +1,7 @@
-//! What people and dashboards see: events of `tracing`, and with the feature `metrics` those of the crate `metrics`.
+//! Events of `tracing` and, with the feature `metrics`, metrics of the crate of that name.
 //!
-//! Events have the lock id and the fence; metrics have no lock id, of which there may be any number. Neither has an owner
-//! token or a password.
+//! Events have the lock id and the fence. Metrics have no lock id, because there may be any number of them. Neither has an
+//! owner token or a password.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub(crate) fn acquiring_failed(lock_id: &LockId, error: &StoreError) {
     metric!(count "db_mutex_acquire_total", "outcome" = "failed");
 }
 
-/// A waiter begins to wait.
+/// A waiter has begun to wait.
 pub(crate) fn waiting(lock_id: &LockId, holder: &Holder) {
     tracing::debug!(%lock_id, %holder, "waiting");
 }

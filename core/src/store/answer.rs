@@ -21,7 +21,7 @@ pub enum Inserted {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Renewed {
-    /// The lease lasts at least as long as was asked for.
+    /// The lease lasts at least as long as requested.
     Renewed(Lease),
     /// The lease has ended, or was never this owner's.
     NotHeld,
@@ -69,14 +69,14 @@ pub struct Holder {
     pub fence: Fence,
     /// How long ago it was granted.
     pub held_for: Duration,
-    /// How long it lasts unless it is renewed; `None` for ever.
+    /// How long it lasts unless it is renewed; `None`: forever.
     pub expires_in: Option<Duration>,
     /// Whether the holder has finished and the id rests until its "hold at least" is over.
     pub resting: bool,
 }
 
 impl Holder {
-    /// A holder of the acquisition with that fencing token, as of now. A store that keeps whole rows uses
+    /// The holder of the acquisition with that fencing token, as of now. A store that keeps whole rows uses
     /// [`LockRow::to_holder`] instead.
     pub fn new(name: HolderName, fence: Fence, held_for: Duration, expires_in: Option<Duration>) -> Self {
         Self { name, fence, held_for, expires_in, resting: false }
@@ -99,7 +99,7 @@ pub struct LockRow {
     pub owned: bool,
     /// The fencing token of its latest acquisition.
     pub fence: Fence,
-    /// Who acquired it last, for people.
+    /// The last holder, for people.
     pub holder: HolderName,
     /// When it was acquired last.
     pub acquired_at: StoreTime,
@@ -107,18 +107,17 @@ pub struct LockRow {
     pub released_at: Option<StoreTime>,
     /// When the lease or the rest ends or ended; [`StoreTime::NEVER`] for never, zero when it was released without a rest.
     pub expires_at: StoreTime,
-    /// The longest TTL that this acquisition has asked for, or how long its rest was to last when it was released; `None`
-    /// for never.
+    /// The longest TTL that this acquisition has requested, or the length of its rest at its release; `None` for never.
     pub ttl: Option<Duration>,
     /// The store's clock when it read the row.
     pub now: StoreTime,
 }
 
-/// What a row says about its lock.
+/// The state of a lock, as its row shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LockState {
-    /// It has an owner, whose lease lasts.
+    /// It has an owner, whose lease has not ended.
     Held,
     /// It was released, and rests until its "hold at least" is over.
     Resting,
@@ -141,7 +140,7 @@ impl LockState {
 }
 
 impl LockRow {
-    /// A row that was just granted at `lease.acquired_at`, and read at that moment. A store sets the rest.
+    /// A row that was granted at `lease.acquired_at`, and read at that moment. A store sets the other fields.
     pub fn new(lock_id: LockId, holder: HolderName, lease: Lease) -> Self {
         Self {
             lock_id,
@@ -156,7 +155,7 @@ impl LockRow {
         }
     }
 
-    /// What the row says, judged by the store's clock when it was read.
+    /// The state of the lock, by the store's clock when the row was read.
     pub fn state(&self) -> LockState {
         match (self.owned, self.expires_at > self.now) {
             (true, true) => LockState::Held,
@@ -166,15 +165,15 @@ impl LockRow {
         }
     }
 
-    /// Whether nobody else can have the lock now: it is held, or rests.
+    /// Whether no one else can acquire the lock now: it is held, or rests.
     pub fn is_taken(&self) -> bool {
         self.expires_at > self.now
     }
 
     /// How long the lock stays taken unless it is renewed or released: zero when it is free, `None` forever.
     ///
-    /// Never more than the longest TTL that was asked for: if the store's clock was ahead when the row was written, that is
-    /// how long the lock still blocks others once one of them asks for it.
+    /// Never more than the longest TTL that was requested: if the store's clock was ahead when the row was written, the
+    /// lock blocks others for that long, counted from their first attempt.
     pub fn expires_in(&self) -> Option<Duration> {
         let left = (!self.expires_at.is_never()).then(|| self.expires_at.since(self.now));
         match (left, self.ttl) {
@@ -202,7 +201,7 @@ impl LockRow {
         self.now.since(self.acquired_at)
     }
 
-    /// How long the last holder has held the lock until now, or until it was released or expired.
+    /// How long the last holder has held the lock, until now or until it was released or expired.
     pub fn held_for(&self) -> Duration {
         let until = match (self.released_at, self.state()) {
             (Some(released), _) => released,
@@ -217,7 +216,7 @@ impl LockRow {
         Lease::new(self.fence, self.acquired_at, self.expires_at)
     }
 
-    /// The row as the holder who stands in the way of an insert.
+    /// The holder to return with a refused insert.
     pub fn to_holder(&self) -> Holder {
         Holder {
             name: self.holder.clone(),
@@ -229,8 +228,8 @@ impl LockRow {
     }
 }
 
-/// The lease of an acquisition never lasts longer than the longest TTL that it has asked for; 10 s or a tenth of that TTL,
-/// whichever is more, are allowed for small corrections of the clock.
+/// The lease of an acquisition never lasts longer than the longest TTL that it has requested. 10 s or a tenth of that TTL,
+/// whichever is more, is allowed for small corrections of the clock.
 pub(crate) fn is_excessive(expires_at: StoreTime, ttl: Option<Duration>, now: StoreTime) -> bool {
     const TOLERANCE: Duration = Duration::from_secs(10);
     ttl.is_some_and(|ttl| expires_at.since(now) > ttl + TOLERANCE.max(ttl / 10))

@@ -10,8 +10,7 @@ use super::{
     Renewed, StoreError,
 };
 
-/// Forwards every method: one that is left to its default would lose the batches of the store behind the pointer, or its
-/// way of waiting, without an error.
+/// Forwards every method: a method left to its default would silently lose the store's batches, or its way of waiting.
 macro_rules! forward {
     ($pointer:ty) => {
         #[async_trait]

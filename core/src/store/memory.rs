@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::cas::machine_clock;
 use super::rules::{self, Outcome, Row};
 use super::{
     DeleteRequest, Deleted, InsertRequest, Inserted, Limits, ListFilter, LockId, LockRow, LockStore, RenewRequest,
@@ -11,9 +12,9 @@ use super::{
 };
 use crate::values::ManualClock;
 
-/// Keeps locks in memory: the reference for other stores, and a store for your own tests.
+/// A store that keeps locks in memory: the reference for other stores, and a store for your own tests.
 ///
-/// Clones share their locks; other processes see nothing of them. With a [`ManualClock`] a test moves its time.
+/// Clones share their locks; other processes do not see them. With a [`ManualClock`], a test controls its time.
 ///
 /// ```
 /// use db_mutex_core::{DbMutex, testing::MemoryStore};
@@ -51,14 +52,14 @@ impl MemoryStore {
     }
 
     /// Locks the row of an id as another transaction of a database would: until the returned value is dropped, inserts,
-    /// renewals and deletes that would change the row fail with [`StoreErrorKind::Busy`]. Reads and refusals go on.
+    /// renewals and deletes that would change the row fail with [`StoreErrorKind::Busy`]. Reads and refusals still succeed.
     pub fn lock_row(&self, lock_id: &LockId) -> RowLock {
         self.table().locked.insert(lock_id.clone());
         RowLock { store: self.clone(), lock_id: lock_id.clone() }
     }
 
-    /// Changes the row of an id, if it has one, behind the store's back: for tests, which show what the suite finds or what a
-    /// clock that was ahead has left.
+    /// Changes the row of an id, if it has one, without the store's rules. For tests of the suite, and of rows that a clock
+    /// that was ahead has left.
     pub fn change_row(&self, lock_id: &LockId, change: impl FnOnce(&mut Row)) {
         if let Some(row) = self.table().rows.get_mut(lock_id) {
             change(row);
@@ -75,7 +76,7 @@ impl MemoryStore {
         let table = self.table();
         let now = match &self.clock {
             Some(clock) => clock.store_time(),
-            None => system_now(),
+            None => machine_clock(),
         };
         (table, now)
     }
@@ -115,16 +116,14 @@ impl Drop for RowLock {
 #[async_trait]
 impl LockStore for MemoryStore {
     async fn insert_if_absent(&self, request: &InsertRequest) -> Result<Inserted, StoreError> {
-        let inserted = self.apply(&request.lock_id, |row, now| rules::insert(row, request, now))?;
-        if !matches!(inserted, Inserted::Held(_)) {
-            return Ok(inserted);
-        }
-        let ended = self.apply(&request.lock_id, |row, now| match row.and_then(|row| rules::end_excess(row, now)) {
-            Some(shorter) => Outcome { write: Some(shorter.clone()), ..rules::insert(Some(&shorter), request, now) },
-            None => Outcome { answer: inserted.clone(), write: None },
+        let mut refusal = None;
+        let applied = self.apply(&request.lock_id, |row, now| {
+            let outcome = rules::insert_and_end_excess(row, request, now);
+            refusal = matches!(outcome.answer, Inserted::Held(_)).then(|| outcome.answer.clone());
+            outcome
         });
-        // It is a refusal in any case, also if the row is locked: the next attempt ends the excess.
-        Ok(ended.unwrap_or(inserted))
+        // It is a refusal also if the row is locked: the next attempt ends the excess.
+        applied.or_else(|error| refusal.ok_or(error))
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, StoreError> {
@@ -156,8 +155,4 @@ impl LockStore for MemoryStore {
     fn limits(&self) -> Limits {
         Limits::new().batch(1_000)
     }
-}
-
-fn system_now() -> StoreTime {
-    StoreTime::ZERO + SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

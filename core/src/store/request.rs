@@ -4,22 +4,22 @@ use std::time::Duration;
 
 use super::{Fence, HolderName, LockId, OwnerToken, Ttl};
 
-/// Asks for a lock: [`LockStore::insert_if_absent`](super::LockStore::insert_if_absent).
+/// A request for a lock: [`LockStore::insert_if_absent`](super::LockStore::insert_if_absent).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct InsertRequest {
-    /// Which lock.
+    /// The lock.
     pub lock_id: LockId,
-    /// Whose it shall be.
+    /// The owner that requests it.
     pub owner: OwnerToken,
-    /// How long the lease shall last.
+    /// How long the lease is to last.
     pub ttl: Ttl,
-    /// Who that is, for people.
+    /// A description of the owner, for people.
     pub holder: HolderName,
 }
 
 impl InsertRequest {
-    /// Asks for `lock_id` in the name of `owner`.
+    /// A request of `owner` for `lock_id`.
     pub fn new(lock_id: LockId, owner: OwnerToken, ttl: Ttl, holder: HolderName) -> Self {
         Self { lock_id, owner, ttl, holder }
     }
@@ -33,12 +33,12 @@ pub struct RenewRequest {
     pub lock_id: LockId,
     /// The owner that holds it.
     pub owner: OwnerToken,
-    /// How long the lease lasts at least, from the store's now on. A lease that lasts longer already is not shortened.
+    /// The least that the lease is to last, from the store's now. A lease is never shortened.
     pub ttl: Ttl,
 }
 
 impl RenewRequest {
-    /// Asks that the lease of `owner` on `lock_id` lasts at least `ttl` from now on.
+    /// A request to extend the lease of `owner` on `lock_id` to at least `ttl` from now.
     pub fn new(lock_id: LockId, owner: OwnerToken, ttl: Ttl) -> Self {
         Self { lock_id, owner, ttl }
     }
@@ -63,18 +63,18 @@ pub struct DeleteRequest {
 pub enum DeleteBy {
     /// That of this owner token, if its lease has not ended.
     Owner(OwnerToken),
-    /// The one with this fencing token, also if the id rests: a forced release, an operator's decision. It names the
-    /// acquisition that the operator has seen, so that a repeated or late request cannot end the successor's.
+    /// The one with this fencing token, even if the id rests: a forced release, requested by an operator. It names the
+    /// acquisition that the operator has seen, so that a repeated or late request cannot end the next one.
     Fence(Fence),
 }
 
 impl DeleteRequest {
-    /// Asks to release `lock_id` if `owner` holds it.
+    /// A request to release `lock_id` if `owner` holds it.
     pub fn by_owner(lock_id: LockId, owner: OwnerToken) -> Self {
         Self { lock_id, by: DeleteBy::Owner(owner), hold_at_least: Duration::ZERO }
     }
 
-    /// Asks to end the acquisition of `lock_id` with this fencing token, by force.
+    /// A request to end the acquisition of `lock_id` with this fencing token, by force.
     pub fn by_fence(lock_id: LockId, fence: Fence) -> Self {
         Self { lock_id, by: DeleteBy::Fence(fence), hold_at_least: Duration::ZERO }
     }
@@ -92,21 +92,21 @@ impl DeleteRequest {
     }
 }
 
-/// Chooses what [`LockStore::list`](super::LockStore::list) answers.
+/// The rows that [`LockStore::list`](super::LockStore::list) returns.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct ListFilter {
-    /// Also those that are free: released, or expired.
+    /// Whether to include rows that are free: released, or expired.
     pub include_free: bool,
 }
 
 impl ListFilter {
-    /// Those that are taken: held, or resting.
+    /// The rows that are taken: held, or resting.
     pub fn taken() -> Self {
         Self { include_free: false }
     }
 
-    /// Every row there is.
+    /// All rows.
     pub fn all() -> Self {
         Self { include_free: true }
     }

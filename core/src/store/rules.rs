@@ -2,8 +2,8 @@
 //! answer and the row to write.
 //!
 //! [`MemoryStore`](super::MemoryStore) is these functions under a mutex. SQL backends state the same rules in SQL. A store on
-//! a key-value database can use them directly: read the row, call the rule, and write the row back on the condition that it
-//! has not changed in between.
+//! a key-value database reads the row, calls the rule, and writes the row back on the condition that it has not changed in
+//! between: [`cas`](super::cas) does that on any database that can compare and swap.
 //!
 //! ```
 //! use std::time::Duration;
@@ -50,7 +50,7 @@ pub struct Row {
     pub ttl: Option<Duration>,
 }
 
-/// What a rule says.
+/// The result of a rule.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Outcome<A> {
@@ -61,7 +61,7 @@ pub struct Outcome<A> {
 }
 
 /// [`LockStore::insert_if_absent`](super::LockStore::insert_if_absent), except that a row which is [excessive](is_excessive)
-/// is left as it is: a store calls [`end_excess`] after a refusal.
+/// is left as it is: a store calls [`end_excess`] after a refusal, or [`insert_and_end_excess`] for both.
 pub fn insert(row: Option<&Row>, request: &InsertRequest, now: StoreTime) -> Outcome<Inserted> {
     let granted = |row: Row| Outcome { answer: Inserted::Granted(row.lease()), write: Some(row) };
     let refused = |answer| Outcome { answer, write: None };
@@ -78,6 +78,21 @@ pub fn insert(row: Option<&Row>, request: &InsertRequest, now: StoreTime) -> Out
             refused(Inserted::Held(row.read(request.lock_id.clone(), now).to_holder()))
         }
         Some(row) => granted(Row::granted(request, row.fence, row.released_by, now)),
+    }
+}
+
+/// [`LockStore::insert_if_absent`](super::LockStore::insert_if_absent): [`insert`] and [`end_excess`] in one step.
+///
+/// `now` must be read **while the row is locked**, or on the condition that the row is unchanged; see [`end_excess`]. If
+/// the answer is [`Inserted::Held`], it is correct even if the row cannot be written: the next insert ends the excess.
+pub fn insert_and_end_excess(row: Option<&Row>, request: &InsertRequest, now: StoreTime) -> Outcome<Inserted> {
+    let outcome = insert(row, request, now);
+    match (&outcome.answer, row.and_then(|row| end_excess(row, now))) {
+        (Inserted::Held(_), Some(shorter)) => {
+            let Outcome { answer, write } = insert(Some(&shorter), request, now);
+            Outcome { answer, write: write.or(Some(shorter)) }
+        }
+        _ => outcome,
     }
 }
 
@@ -101,7 +116,7 @@ pub fn delete(row: Option<&Row>, request: &DeleteRequest, now: StoreTime) -> Out
     match request.by {
         DeleteBy::Owner(owner) if row.owner == Some(owner) && taken => {
             let mut released = row.released(now);
-            // Counted from now where the clock has stepped back: otherwise a step of an hour would be a rest of an hour.
+            // Counted from now if the clock has stepped back: otherwise a step of an hour would be a rest of an hour.
             let rest_ends = row.acquired_at.min(now) + request.hold_at_least;
             if rest_ends > now {
                 (released.expires_at, released.ttl) = (rest_ends, Some(rest_ends.since(now)));
@@ -125,17 +140,17 @@ pub fn is_excessive(row: &Row, now: StoreTime) -> bool {
 
 /// The row to write in place of an [excessive](is_excessive) one, so that it ends within its TTL; `None` if it is not.
 ///
-/// `now` has to be read **while the row is locked**, or on the condition that the row is unchanged. With an older clock a
-/// lease that was renewed in between would be cut short, and the lock would have two holders.
+/// `now` must be read **while the row is locked**, or on the condition that the row is unchanged. With an earlier reading,
+/// a lease that was renewed in between would be cut short, and the lock would have two holders.
 pub fn end_excess(row: &Row, now: StoreTime) -> Option<Row> {
     row.ttl.filter(|_| is_excessive(row, now)).map(|ttl| Row { expires_at: now + ttl, ..row.clone() })
 }
 
 /// Whether [`LockStore::purge_expired`](super::LockStore::purge_expired) removes the row.
 ///
-/// Without its row an id starts again at the clock. So a row stays whose fencing token is not behind the clock by more than
-/// `older_than`: then tokens rise as long as no statement's clock is further behind that of the purge, because it was read
-/// before or has been set back.
+/// Without its row, an id gets its next fencing token from the clock. So a row is kept unless its fencing token is behind
+/// the clock by more than `older_than`. Then fencing tokens rise, unless a statement's clock is further behind that of the
+/// purge, because it was read before or was set back.
 pub fn is_purgeable(row: &Row, older_than: Duration, now: StoreTime) -> bool {
     let limit = now.before(older_than);
     row.expires_at.max(row.released_at.unwrap_or(StoreTime::ZERO)) <= limit && row.fence < Fence::new(limit.as_micros())
@@ -161,8 +176,8 @@ impl Row {
         Self { released_by, ..Self::new(request.owner, fence, request.holder.clone(), now, request.ttl) }
     }
 
-    /// Lets the lease last at least `ttl` from now on. It is never shortened, so that requests may arrive late, twice, and in
-    /// any order.
+    /// Extends the lease to at least `ttl` from now. It is never shortened, so requests may arrive late, twice, and in any
+    /// order.
     fn prolong(&mut self, ttl: Ttl, now: StoreTime) {
         self.expires_at = self.expires_at.max(now + ttl.duration());
         // Never is the longest.

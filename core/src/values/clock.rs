@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::StoreTime;
 
-/// A time by the client's clock: how long ago a fixed moment was. It never goes backwards.
+/// A time on the client's clock, as the time that has passed since a fixed moment. It never goes backwards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientTime(Duration);
 
@@ -17,7 +17,7 @@ impl ClientTime {
     /// The last time that can be represented.
     pub(crate) const LAST: ClientTime = ClientTime(Duration::MAX);
 
-    /// The time at which that much had passed since the fixed moment.
+    /// The time `duration` after the fixed moment.
     pub const fn after(duration: Duration) -> Self {
         Self(duration)
     }
@@ -27,7 +27,7 @@ impl ClientTime {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The time `duration` before, or the fixed moment if that is later.
+    /// The time `duration` earlier, or the fixed moment if that is later.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(duration))
@@ -45,8 +45,8 @@ impl Add<Duration> for ClientTime {
 
 /// The client's clock.
 ///
-/// It only counts leases down; whether a lease has expired for others is decided by the store's clock alone. It should
-/// keep running while the machine is suspended.
+/// It only measures how much of a lease is left. Only the store's clock decides whether a lease has expired for others. The
+/// client's clock should keep running while the machine is suspended.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time now. It never goes backwards within a process.
     fn now(&self) -> ClientTime;
@@ -54,8 +54,8 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
 /// The operating system's monotonic clock.
 ///
-/// On Linux it is [`CLOCK_BOOTTIME`](https://man7.org/linux/man-pages/man2/clock_gettime.2.html), which goes on during
-/// suspend; [`std::time::Instant`] there does not, so a laptop that wakes up would believe in leases long lost.
+/// On Linux it is [`CLOCK_BOOTTIME`](https://man7.org/linux/man-pages/man2/clock_gettime.2.html), which continues during
+/// suspend. [`std::time::Instant`] does not, so a laptop that wakes up would treat leases as valid that ended long ago.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -73,10 +73,10 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock for tests, which stands still until it is told to move. Clones are the same clock.
+/// A clock for tests, which stands still until a test moves it. Clones are the same clock.
 ///
-/// Given both to [`MemoryStore::with_clock`](crate::testing::MemoryStore::with_clock) and to
-/// [`DbMutexBuilder::clock`](crate::DbMutexBuilder::clock), it lets a test see half an hour pass at once.
+/// Pass it both to [`MemoryStore::with_clock`](crate::testing::MemoryStore::with_clock) and to
+/// [`DbMutexBuilder::clock`](crate::DbMutexBuilder::clock). Then a test can let half an hour pass at once.
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<AtomicI64>);
 
@@ -84,7 +84,7 @@ impl ManualClock {
     /// 2020-01-01T00:00:00Z, in microseconds since 1970.
     const START_US: i64 = 1_577_836_800_000_000;
 
-    /// A clock that stands at 2020-01-01T00:00:00Z.
+    /// Returns a clock that stands at 2020-01-01T00:00:00Z.
     pub fn new() -> Self {
         Self(Arc::new(AtomicI64::new(Self::START_US)))
     }
@@ -94,12 +94,12 @@ impl ManualClock {
         self.0.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 
-    /// Moves the clock backwards, as an administrator may do to a database server's.
+    /// Moves the clock backwards, as an administrator may do with the clock of a database server.
     pub fn step_back(&self, by: Duration) {
         self.0.fetch_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 
-    /// The time as the clock of a store.
+    /// The time, as a store's clock shows it.
     pub fn store_time(&self) -> StoreTime {
         StoreTime::from_micros(self.0.load(Ordering::SeqCst))
     }

@@ -5,18 +5,18 @@ use super::Invalid;
 
 /// A human-readable description of a holder: free text of at most 256 characters, without control characters.
 ///
-/// Nothing is ever decided by it; that is what [`OwnerToken`](crate::OwnerToken) is for. Cheap to clone.
+/// It is only information: the [`OwnerToken`](crate::OwnerToken) proves who holds a lock. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct HolderName(Arc<str>);
 
 impl HolderName {
-    /// The most characters (Unicode scalar values, not bytes) that the text may have.
+    /// The maximum length of the text in characters (Unicode scalar values, not bytes).
     pub const MAX_CHARS: usize = 256;
 
     /// Validates `text`.
     ///
     /// # Errors
-    /// [`Invalid::HolderName`] when it is too long or has a control character.
+    /// [`Invalid::HolderName`] if it is too long or has a control character.
     pub fn new(text: impl AsRef<str>) -> Result<Self, Invalid> {
         let text = text.as_ref();
         if text.chars().any(char::is_control) {
@@ -30,7 +30,8 @@ impl HolderName {
         }
     }
 
-    /// Reads a text that a store has kept, whoever wrote it: control characters become `?`, and what is too long is cut.
+    /// Reads a text from a store, which another program may have written: control characters become `?`, and a long text is
+    /// cut.
     pub fn lossy(text: &str) -> Self {
         let kept = text.chars().take(Self::MAX_CHARS).map(|c| if c.is_control() { '?' } else { c });
         Self(kept.collect::<String>().into())
@@ -42,10 +43,10 @@ impl HolderName {
         Self::lossy(&format!("{host} pid {}", std::process::id()))
     }
 
-    /// The text with a label behind it, as in `web-1 pid 4711: nightly report`.
+    /// Returns the text followed by a label, as in `web-1 pid 4711: nightly report`.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Same as [`new`](Self::new).
     pub fn labelled(&self, label: &str) -> Result<Self, Invalid> {
         Self::new(format!("{self}: {label}"))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Invalid;
 
-/// Names a lock: 1 to 256 characters, without control characters.
+/// The name of a lock: 1 to 256 characters, without control characters.
 ///
 /// Two ids are the same lock exactly when their UTF-8 bytes are equal. An id is never trimmed, folded, normalised, cut
 /// or hashed: `job`, `Job` and `job ` are three locks. Cheap to clone.
@@ -21,14 +21,14 @@ use super::Invalid;
 pub struct LockId(Arc<str>);
 
 impl LockId {
-    /// The most characters (Unicode scalar values, not bytes) that an id may have.
+    /// The maximum length of an id in characters (Unicode scalar values, not bytes).
     pub const MAX_CHARS: usize = 256;
 
     /// Validates `id`.
     ///
     /// # Errors
-    /// [`Invalid::LockId`] when it is empty, longer than [`MAX_CHARS`](Self::MAX_CHARS), or has a control character
-    /// (NUL and line breaks are such).
+    /// [`Invalid::LockId`] if it is empty, longer than [`MAX_CHARS`](Self::MAX_CHARS), or has a control character, such as
+    /// NUL or a line break.
     pub fn new(id: impl AsRef<str>) -> Result<Self, Invalid> {
         let id = id.as_ref();
         let refuse = |reason: String| Err(Invalid::LockId { id: id.chars().take(40).collect(), reason });

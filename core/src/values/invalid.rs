@@ -33,7 +33,7 @@ pub enum Invalid {
     HoldAtLeast {
         /// The value.
         hold_at_least: Duration,
-        /// The TTL that it has to fit in.
+        /// The TTL, which must be at least as long.
         ttl: super::Ttl,
     },
     /// An environment variable.
@@ -46,9 +46,17 @@ pub enum Invalid {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// A URL. The URL itself is not repeated, for it may have a password in it.
+    /// A URL. The error does not contain the URL, because it may contain a password.
     #[error("invalid database url: {reason}")]
     Url {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A URL scheme for a store.
+    #[error("invalid url scheme {scheme:?}: {reason}")]
+    Scheme {
+        /// The scheme, up to the first character that is not allowed in one.
+        scheme: String,
         /// What is wrong, and what to do.
         reason: String,
     },

@@ -4,25 +4,29 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LostReason {
-    /// The lease ended: it was not renewed, or not in time.
+    /// The lease ended: it was not renewed, or not renewed in time.
     Expired,
     /// Renewing failed until the lease ended; the store could not be reached.
     StoreUnreachable,
     /// Another owner has the lock.
     TakenOver,
+    /// The store has no such lease, although it had not ended. A failover has lost the grant, or the store's name now leads
+    /// to another database. Another owner may be granted the lock.
+    Missing,
     /// It was released by force, or through another guard with the same owner token.
     ReleasedByForce,
-    /// It was held for as long as [`Lock::hold_at_most`](crate::Lock::hold_at_most) allows.
+    /// It was held as long as [`Lock::hold_at_most`](crate::Lock::hold_at_most) allows.
     HeldTooLong,
 }
 
 impl LostReason {
-    /// The reason as a word for machines.
+    /// The reason as a machine-readable word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Expired => "expired",
             Self::StoreUnreachable => "store_unreachable",
             Self::TakenOver => "taken_over",
+            Self::Missing => "missing",
             Self::ReleasedByForce => "released_by_force",
             Self::HeldTooLong => "held_too_long",
         }
@@ -35,8 +39,9 @@ impl fmt::Display for LostReason {
             Self::Expired => "its lease expired",
             Self::StoreUnreachable => "its lease could not be renewed",
             Self::TakenOver => "another holder has taken it over",
+            Self::Missing => "the database no longer has it",
             Self::ReleasedByForce => "it was released by force, or elsewhere",
-            Self::HeldTooLong => "it was held as long as it may be",
+            Self::HeldTooLong => "it was held for the longest time that is allowed",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The validated values that requests and answers consist of. They depend on nothing else here.
+//! The validated value types of requests and answers. They depend on nothing else in this crate.
 
 mod clock;
 mod fence;

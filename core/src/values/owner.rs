@@ -1,9 +1,9 @@
 use std::{fmt, io};
 
-/// Proves who holds a lock: 128 random bits, minted for each acquisition *before* its request is sent.
+/// The proof of who holds a lock: 128 random bits, minted for each acquisition *before* its request is sent.
 ///
-/// It is a secret between the holder and the store: whoever knows it can renew and release the lock. Its `Debug` shows
-/// nothing of it, and nothing in this project logs it.
+/// It is a secret between the holder and the store: a process that knows it can renew and release the lock. Its `Debug`
+/// output does not contain it, and db-mutex never logs it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnerToken([u8; 16]);
 
@@ -11,19 +11,19 @@ impl OwnerToken {
     /// Mints a token from the operating system's random numbers.
     ///
     /// # Errors
-    /// When the operating system has none to give, which happens at most early at boot.
+    /// If the operating system has no random numbers yet, which can happen early at boot.
     pub fn mint() -> io::Result<Self> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
         Ok(Self(bytes))
     }
 
-    /// Reads a token back, as a store keeps it.
+    /// Converts from the 16 bytes that a store keeps.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The 16 bytes, as a store keeps them.
+    /// Returns the 16 bytes that a store keeps.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -33,7 +33,7 @@ impl OwnerToken {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Reads what [`to_hex`](Self::to_hex) wrote; `None` when it is something else.
+    /// Parses the output of [`to_hex`](Self::to_hex); `None` for any other text.
     pub fn from_hex(hex: &str) -> Option<Self> {
         if hex.len() != 32 || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return None;

@@ -3,15 +3,15 @@ use std::str::FromStr;
 
 use super::Invalid;
 
-/// Names the table of a store: 1 to 50 ASCII letters, digits and `_`, not beginning with a digit.
+/// The name of a store's table: 1 to 50 ASCII letters, digits and `_`, not beginning with a digit.
 ///
-/// Only plain identifiers, so that the name means the same in every tool that touches the table; none that begins with
-/// `sqlite_` or `pg_`, which databases keep for themselves. The default is `db_mutex_locks`.
+/// Only plain identifiers are allowed, so that the name means the same in every tool that uses the table. Names that begin
+/// with `sqlite_` or `pg_` are reserved by databases. The default is `db_mutex_locks`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TableName(String);
 
 impl TableName {
-    /// The most characters that a name may have; names of indexes and constraints are longer by a suffix.
+    /// The maximum length of a name in characters; the names of indexes and constraints add a suffix.
     pub const MAX_CHARS: usize = 50;
 
     /// Validates `name`.

@@ -2,9 +2,9 @@ use std::fmt;
 use std::ops::Add;
 use std::time::{Duration, SystemTime};
 
-/// A time by the store's clock, in microseconds since 1970, UTC; or never.
+/// A time on the store's clock, in microseconds since 1970, UTC; or never.
 ///
-/// It means nothing on the client: only differences between two times of the same store do.
+/// It has no meaning on the client's clock; only compare it with other times of the same store.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,7 +24,7 @@ impl StoreTime {
     /// 1970-01-01T00:00:00Z: the end of a lease that was released without a rest.
     pub const ZERO: StoreTime = StoreTime(0);
 
-    /// Wraps a number as a store keeps it.
+    /// Wraps a number that a store has stored.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
@@ -47,13 +47,13 @@ impl StoreTime {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The time `duration` before.
+    /// The time `duration` earlier.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// The same moment as a [`SystemTime`], as far as the store's clock is right; `None` for never.
+    /// The same moment as a [`SystemTime`], if the store's clock is right; `None` for never.
     pub fn to_system_time(self) -> Option<SystemTime> {
         let since_1970 = Duration::from_micros(u64::try_from(self.0).ok()?);
         if self.is_never() { None } else { SystemTime::UNIX_EPOCH.checked_add(since_1970) }
@@ -63,7 +63,7 @@ impl StoreTime {
 impl Add<Duration> for StoreTime {
     type Output = Self;
 
-    /// The time `duration` later. What lies beyond the last representable time is never.
+    /// The time `duration` later, or never if that cannot be represented.
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
@@ -99,12 +99,12 @@ impl fmt::Debug for StoreTime {
 /// "Never" as a number of microseconds.
 const NEVER_US: i64 = i64::MAX;
 
-/// A duration as a store keeps it, in microseconds; `None` is never.
+/// A duration for a store, in microseconds; `None` is never.
 pub fn duration_to_micros(duration: Option<Duration>) -> i64 {
     duration.map_or(NEVER_US, |duration| i64::try_from(duration.as_micros()).unwrap_or(NEVER_US))
 }
 
-/// A duration that a store has kept, in microseconds; `None` if it is never. Negative numbers are zero.
+/// A duration from a store, in microseconds; `None` for never. Negative numbers become zero.
 pub fn duration_from_micros(micros: i64) -> Option<Duration> {
     (micros != NEVER_US).then(|| Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
 }

@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use super::{Invalid, duration_to_micros};
 
-/// How long a lease lasts without being renewed: 100 ms to 365 days, or for ever.
+/// How long a lease lasts without being renewed: 100 ms to 365 days, or forever.
 ///
-/// Counted by the store's clock from the moment at which it grants the lease; kept in whole microseconds, rounded down.
+/// It is measured on the store's clock from the moment of the grant, in whole microseconds, rounded down.
 ///
 /// ```
 /// use std::time::Duration;
@@ -20,21 +20,21 @@ use super::{Invalid, duration_to_micros};
 pub struct Ttl(Option<Duration>);
 
 impl Ttl {
-    /// The shortest: 100 ms. Below that, the way to the store and back is as long as the lease.
+    /// The shortest: 100 ms. A shorter lease would be comparable to one round trip.
     pub const MIN: Duration = Duration::from_millis(100);
     /// The shortest TTL: [`MIN`](Self::MIN).
     pub(crate) const SHORTEST: Ttl = Ttl(Some(Self::MIN));
-    /// The longest that still ends: 365 days.
+    /// The longest TTL that is not [`NEVER`](Self::NEVER): 365 days.
     pub const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-    /// 30 minutes: what a mutex uses unless it is told otherwise.
+    /// 30 minutes: the default of a mutex.
     pub const DEFAULT: Ttl = Ttl(Some(Duration::from_secs(30 * 60)));
-    /// The lease never expires. A holder that crashes blocks the others until somebody releases the lock by force.
+    /// The lease never expires. A holder that crashes blocks others until the lock is released by force.
     pub const NEVER: Ttl = Ttl(None);
 
     /// Validates `ttl`.
     ///
     /// # Errors
-    /// [`Invalid::Ttl`] when it is shorter than [`MIN`](Self::MIN) or longer than [`MAX`](Self::MAX).
+    /// [`Invalid::Ttl`] if it is shorter than [`MIN`](Self::MIN) or longer than [`MAX`](Self::MAX).
     pub fn new(ttl: Duration) -> Result<Self, Invalid> {
         let reason = if ttl < Self::MIN {
             "shorter than 100ms"
@@ -46,12 +46,12 @@ impl Ttl {
         Err(Invalid::Ttl { value: format!("{ttl:?}"), reason: reason.into() })
     }
 
-    /// The duration, or `None` when the lease never expires.
+    /// The duration, or `None` if the lease never expires.
     pub const fn duration(self) -> Option<Duration> {
         self.0
     }
 
-    /// A TTL as a store has recorded it, brought within the bounds.
+    /// A TTL from a store, limited to the valid range.
     pub(crate) fn recorded(ttl: Option<Duration>) -> Self {
         Self(ttl.map(|ttl| ttl.clamp(Self::MIN, Self::MAX)))
     }

@@ -2,17 +2,17 @@ use std::time::Duration;
 
 /// How long to wait for a lock that another holder has.
 ///
-/// The default is not to wait: a periodic job that finds the previous run at work has nothing to do. A limit is about
-/// waiting for the lock only; how long a single request to the store may take is the store's own setting.
+/// The default is not to wait: if the previous run of a periodic job is still working, the next one has nothing to do. The
+/// limit applies only to waiting for the lock; how long a single request may take is a setting of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum WaitLimit {
-    /// Ask once.
+    /// Try once.
     #[default]
     DontWait,
-    /// Ask until this much time has passed.
+    /// Try until this much time has passed.
     AtMost(Duration),
-    /// Ask until the lock is granted.
+    /// Try until the lock is granted.
     Forever,
 }
 

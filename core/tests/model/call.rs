@@ -5,8 +5,8 @@ use db_mutex_core::store::{
     DeleteRequest, Deleted, Fence, HolderName, InsertRequest, Inserted, LockId, OwnerToken, RenewRequest, Renewed,
 };
 
-use super::course::Request;
 use super::micros::{NEVER_US, Row};
+use super::scenario::Request;
 
 /// A request as a store gets it.
 #[derive(Debug, Clone)]

@@ -3,10 +3,10 @@ use std::time::Duration;
 use db_mutex_core::store::{DeleteBy, DeleteRequest, Deleted, Inserted, LockId, Renewed, StoreTime, Ttl};
 
 use crate::call::token;
-use crate::course::Request;
 use crate::events::{Event, Events};
 use crate::micros::{NEVER_US, Row};
 use crate::promise::{Begun, Promise, Time};
+use crate::scenario::Request;
 
 /// The rule that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ enum State {
     },
 }
 
-/// Watches a course and notes what was promised and not kept.
+/// Watches a scenario and notes what was promised and not kept.
 ///
 /// Every positive answer counts as received at once: a holder never believes more than that.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 use std::ops::AddAssign;
 
-/// What happens in a course. Counted, so that a generator which no longer gets anywhere is noticed.
+/// What happens in a scenario. Counted, so that a generator which no longer gets anywhere is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     TakenOver,

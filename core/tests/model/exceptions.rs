@@ -6,7 +6,7 @@ use crate::semantics::Variant;
 
 const SEEDS: u64 = 100_000;
 
-/// Asserts that a course breaks the promise if it is judged without the exception.
+/// Asserts that a scenario breaks the promise if it is judged without the exception.
 fn needs(beyond: Beyond, kind: Kind) {
     let breaks = |seed: &u64| {
         on_rules(*seed, Variant::Right, beyond, false).0.violations.iter().any(|(found, _)| *found == kind)

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use db_mutex_core::LockId;
-use db_mutex_core::testing::{ManualClock, MemoryStore};
+use db_mutex_core::store::LockStore;
+use db_mutex_core::testing::ManualClock;
 use tokio::runtime::Runtime;
 
 use crate::call::{Answer, Call, Caller};
@@ -27,12 +28,12 @@ impl StoreClock for ManualClock {
     }
 }
 
-/// A memory store that takes courses.
+/// A store on a manual clock that runs scenarios.
 #[derive(Debug)]
 pub(crate) struct Memory<'a>(Stored<'a, ManualClock>);
 
 impl<'a> Memory<'a> {
-    pub(crate) fn new(store: &'a MemoryStore, clock: ManualClock, runtime: &'a Runtime) -> Self {
+    pub(crate) fn new(store: &'a dyn LockStore, clock: ManualClock, runtime: &'a Runtime) -> Self {
         Self(Stored::new(store, runtime, Caller::new("model").lock_id, clock))
     }
 }

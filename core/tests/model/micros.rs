@@ -26,10 +26,10 @@ impl Row {
 }
 
 fn to_store(row: &Row) -> db_mutex_core::store::rules::Row {
-    let nobody = OwnerToken::from_bytes([0; 16]);
+    let no_owner = OwnerToken::from_bytes([0; 16]);
     let acquired_at = StoreTime::from_micros(row.acquired_at_us);
     let mut stored = db_mutex_core::store::rules::Row::new(
-        nobody,
+        no_owner,
         Fence::new(row.fence),
         row.holder.clone(),
         acquired_at,

@@ -7,7 +7,7 @@ use crate::semantics::Variant;
 /// Ten times what the rarest mistake needs.
 const SEEDS: u64 = 100_000;
 
-/// Asserts that courses on the wrong rules break that promise, and no seed does so on the right ones.
+/// Asserts that scenarios on the wrong rules break that promise, and no seed does so on the right ones.
 fn finds(variant: Variant, kind: Kind) {
     let breaks = |variant, seed| {
         on_rules(seed, variant, Beyond::Nothing, false).0.violations.iter().any(|(found, _)| *found == kind)

@@ -5,9 +5,9 @@ use std::thread;
 use crate::events::Events;
 use crate::world::Report;
 
-/// How many courses are taken, unless the environment wants another number.
-pub(crate) fn courses(default: u64) -> u64 {
-    number("DB_MUTEX_MODEL_COURSES").unwrap_or(default)
+/// How many scenarios are run, unless the environment sets another number.
+pub(crate) fn scenarios(default: u64) -> u64 {
+    number("DB_MUTEX_MODEL_SCENARIOS").unwrap_or(default)
 }
 
 /// Where the seeds begin.
@@ -15,16 +15,16 @@ pub(crate) fn first_seed() -> u64 {
     number("DB_MUTEX_MODEL_FROM").unwrap_or(0)
 }
 
-/// Takes the courses of so many seeds, and fails with the trace of one that breaks a promise. Returns what happened in
+/// Runs the scenarios of so many seeds, and fails with the trace of one that breaks a promise. Returns what happened in
 /// them; `None` if the environment wants a single one.
-pub(crate) fn search(test: &str, courses: u64, run: impl Fn(u64, bool) -> (Report, Events) + Sync) -> Option<Events> {
+pub(crate) fn search(test: &str, scenarios: u64, run: impl Fn(u64, bool) -> (Report, Events) + Sync) -> Option<Events> {
     if let Some(seed) = number("DB_MUTEX_MODEL_SEED") {
         let (report, _) = run(seed, true);
         println!("{}", report.trace.join("\n"));
         assert_eq!(report.violations, [], "seed {seed}");
         return None;
     }
-    let last = first_seed() + courses;
+    let last = first_seed() + scenarios;
     let next = AtomicU64::new(first_seed());
     let failed = Mutex::new(None);
     let sum = Mutex::new(Events::default());

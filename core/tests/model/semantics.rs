@@ -3,7 +3,7 @@ use db_mutex_core::store::{DeleteBy, DeleteRequest, Deleted, Fence, InsertReques
 use crate::call::{Answer, Call};
 use crate::micros::{Row, rules};
 
-/// What a course runs on: one row, and the statements that change it.
+/// What a scenario runs on: one row, and the statements that change it.
 pub(crate) trait Semantics {
     /// Executes the first or only statement of a call, which judges by `clock_us`.
     ///
@@ -41,7 +41,7 @@ pub(crate) enum Variant {
     NoReleasedBy,
     /// A takeover forgets the token that was released last.
     TakeoverForgets,
-    /// A forced release ends the lock whoever holds it by now.
+    /// A forced release ends the lock regardless of its holder.
     ForceById,
     /// A release leaves its own time as the end, which may lie in the future of a clock that was ahead.
     ReleaseAtNow,

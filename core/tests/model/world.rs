@@ -4,13 +4,13 @@ use db_mutex_core::store::{Fence, Inserted, Ttl};
 
 use crate::call::{Answer, Call, Caller, describe, seconds};
 use crate::checks::{Beyond, Checks, Kind};
-use crate::course::{Course, Request, Step};
 use crate::events::{Event, Events};
 use crate::micros::{NEVER_US, rules};
 use crate::promise::{Begun, Time};
+use crate::scenario::{Request, Scenario, Step};
 use crate::semantics::Semantics;
 
-/// What came of a course.
+/// What came of a scenario.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Report {
     pub(crate) violations: Vec<(Kind, String)>,
@@ -28,7 +28,7 @@ struct Statement {
     meets_excess: bool,
 }
 
-/// Takes a course on some semantics, and checks what is promised after each step.
+/// Runs a scenario on some semantics, and checks what is promised after each step.
 #[derive(Debug)]
 pub(crate) struct World<S> {
     semantics: S,
@@ -44,7 +44,7 @@ pub(crate) struct World<S> {
 const START_US: i64 = 1_577_836_800_000_000;
 
 impl<S: Semantics> World<S> {
-    /// A world for courses with so many owners.
+    /// A world for scenarios with so many owners.
     pub(crate) fn new(semantics: S, owners: usize, beyond: Beyond, traced: bool) -> Self {
         Self {
             semantics,
@@ -58,11 +58,11 @@ impl<S: Semantics> World<S> {
         }
     }
 
-    pub(crate) fn run(mut self, course: &Course) -> (Report, Events) {
-        for step in &course.steps {
+    pub(crate) fn run(mut self, scenario: &Scenario) -> (Report, Events) {
+        for step in &scenario.steps {
             self.step(*step);
         }
-        self.end(course.owners);
+        self.end(scenario.owners);
         let violations = self.checks.violations;
         (Report { violations, trace: self.trace.unwrap_or_default() }, self.checks.events)
     }

@@ -1,7 +1,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use db_mutex_core::LockId;
+use db_mutex_core::testing::MemoryStore;
+use db_mutex_core::{DbMutex, LockId};
 
 use crate::flaky::{Fault, Flaky};
 
@@ -122,4 +124,21 @@ async fn shutdown_says_what_it_had_to_leave() {
     store.next([Fault::ReplyNever]);
     drop(guard);
     assert_eq!(mutex.shutdown(SECOND).await, [LockId::new("job").unwrap()]);
+}
+
+/// A task that watches over calls kept it for as long as the runtime did.
+#[test]
+fn a_store_ends_with_its_mutex_also_where_nothing_runs_the_runtime_any_more() {
+    let (runtime, store) = (runtime(), Arc::new(MemoryStore::new()));
+    let kept = Arc::downgrade(&store);
+    runtime.block_on(async {
+        let mutex = DbMutex::new(store).unwrap();
+        mutex.lock("job").acquire().await.unwrap().release().await.unwrap();
+    });
+    // The thread of the mutex ends by itself.
+    let began = Instant::now();
+    while kept.strong_count() > 0 {
+        assert!(began.elapsed() < 20 * SECOND, "it is kept");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use db_mutex_core::admin::{ListFilter, LockRow};
 use db_mutex_core::store::{
-    DeleteRequest, Deleted, InsertRequest, Inserted, Limits, LockStore, RenewRequest, Renewed, async_trait,
+    DeleteRequest, Deleted, Fence, InsertRequest, Inserted, Limits, LockStore, RenewRequest, Renewed, StoreTime,
+    async_trait,
 };
 use db_mutex_core::testing::{ManualClock, MemoryStore, RowLock};
 use db_mutex_core::{DbMutex, DbMutexBuilder, LockId, StoreError, StoreErrorKind};
@@ -67,6 +68,16 @@ impl Flaky {
         self.memory.lock_row(&LockId::new(id).unwrap())
     }
 
+    /// Undoes the grant of a lock, as a failover may: the row is gone, or that of an acquisition before.
+    pub(crate) async fn undo_grant(&self, id: &str, has_a_row: bool) {
+        self.memory.change_row(&LockId::new(id).unwrap(), |row| {
+            (row.owner, row.fence, row.expires_at) = (None, Fence::new(1), StoreTime::ZERO);
+        });
+        if !has_a_row {
+            assert_eq!(self.memory.purge_expired(Duration::ZERO).await.unwrap(), 1);
+        }
+    }
+
     pub(crate) fn next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap().extend(faults);
     }
@@ -85,7 +96,7 @@ impl Flaky {
         DbMutex::builder(self.clone()).ttl(Duration::from_secs(60)).build().unwrap()
     }
 
-    /// Whether anybody has the lock.
+    /// Whether the lock is taken.
     pub(crate) async fn is_taken(&self, id: &str) -> bool {
         self.memory.find(&LockId::new(id).unwrap()).await.unwrap().is_some_and(|row| row.is_taken())
     }

@@ -54,7 +54,7 @@ async fn a_waiter_that_hears_held_leaves_no_question_behind() {
             (outcome, left, mutex)
         });
         sleep((wait - 30) * MS).await;
-        // Free at once, for whoever asks next.
+        // Free at once.
         store.memory.change_row(guard.lock_id(), |row| (row.owner, row.expires_at) = (None, StoreTime::ZERO));
         let (outcome, left, _mutex) = waiting.await.unwrap();
         if outcome.is_ok() {
@@ -93,7 +93,7 @@ fn the_last_clone_drains_the_question_of_a_waiter_that_has_left() {
     });
     drop(mutex);
     thread::sleep(3 * SECOND);
-    assert!(!store.is_taken("job"), "nobody has it, and it stays: {:?}", store.row("job"));
+    assert!(!store.is_taken("job"), "no one has it, and it stays: {:?}", store.row("job"));
 }
 
 /// An insert is given up, its deletes are done, and then its runtime ends: the successor sends it again.
@@ -112,7 +112,7 @@ fn a_request_that_was_given_up_is_not_sent_again_when_its_runtime_ends() {
     drop(first);
     thread::sleep(500 * MS);
     assert!(second.block_on(mutex.shutdown(10 * SECOND)).is_empty());
-    assert!(!store.is_taken("job"), "nobody has it, and it stays: {:?}", store.row("job"));
+    assert!(!store.is_taken("job"), "no one has it, and it stays: {:?}", store.row("job"));
 }
 
 /// An insert that waits for a connection in a runtime that is not polled any more is sent when it is polled again.
@@ -132,7 +132,7 @@ fn a_request_in_a_runtime_that_is_not_polled_leaves_no_ghost() {
     drop(busy);
     first.block_on(async { sleep(100 * MS).await });
     assert!(second.block_on(mutex.shutdown(10 * SECOND)).is_empty());
-    assert!(!store.is_taken("job"), "nobody has it, and it stays: {:?}", store.row("job"));
+    assert!(!store.is_taken("job"), "no one has it, and it stays: {:?}", store.row("job"));
 }
 
 /// A runtime ends while many requests are queued: each call that is dropped makes room for the next, which is dropped too.

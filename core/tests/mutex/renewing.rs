@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use db_mutex_core::{LostReason, OnLost, RunError};
+use db_mutex_core::{Error, LostReason, OnLost, RunError};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::flaky::{Fault, Flaky};
@@ -84,8 +84,28 @@ async fn a_loss_tells_its_reason() {
     assert!(store.is_taken("job").await, "the successor's lock was touched");
 }
 
+/// As after a failover that has lost the grant, or where a proxy leads to another server.
 #[tokio::test(start_paused = true)]
-async fn a_job_that_hangs_is_not_kept_alive_for_ever() {
+async fn a_lock_that_the_store_does_not_know_is_missing_and_has_not_expired() {
+    let store = Flaky::on_tokio_time();
+    let lock = store.mutex().lock("job").ttl(TEN).keep_alive(true);
+    for has_a_row in [false, true] {
+        let guard = lock.acquire().await.unwrap();
+        store.undo_grant("job", has_a_row).await;
+        assert_eq!(timeout(TEN / 2, guard.lost()).await, Ok(LostReason::Missing), "has a row: {has_a_row}");
+
+        let guard = lock.acquire().await.unwrap();
+        store.undo_grant("job", has_a_row).await;
+        match guard.release().await.unwrap_err() {
+            Error::Lost { reason, .. } => assert_eq!(reason, LostReason::Missing, "has a row: {has_a_row}"),
+            error => panic!("{error:?}"),
+        }
+        lock.acquire().await.unwrap().release().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_hangs_is_not_kept_alive_forever() {
     let store = Flaky::on_tokio_time();
     let lock = store.mutex().lock("job").ttl(TEN).keep_alive(true).hold_at_most(60 * SECOND);
     let guard = lock.acquire().await.unwrap();

@@ -19,7 +19,7 @@ pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// A server: what was sent to it is done after a while, whether or not anybody still waits for the answer.
+/// A server: what was sent to it is done after a while, even if no one waits for the answer any more.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(crate) memory: MemoryStore,

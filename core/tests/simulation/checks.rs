@@ -36,7 +36,7 @@ impl World {
         self.trace(format_args!("p{process} {} asks for {}", request.holder, request.lock_id));
         let state = self.state();
         let id = request.lock_id.as_str();
-        // Whoever does not wait stands in no line; whoever waits no more may ask a last time.
+        // An attempt that does not wait is not queued. One whose limit is over may ask a last time.
         let in_line = |waiter: &&Waiter| {
             waiter.process == process && waiter.id == id && waiter.gives_up.is_none_or(|at| at > now)
         };
@@ -65,7 +65,7 @@ impl World {
     }
 
     /// G2: at a grant, no other guard may still be valid.
-    pub(crate) fn check_nobody_else_believes(&self, id: &str, owner: OwnerToken) {
+    pub(crate) fn check_no_one_else_believes(&self, id: &str, owner: OwnerToken) {
         let state = self.state();
         let believer = state.guards.iter().find(|held| {
             held.id == id
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// Ghosts: without holders every id is free again, whatever its TTL was.
+    /// Ghosts: without holders every id is free again, even with a long TTL.
     pub(crate) async fn check_no_ghosts(&self, ids: &[String], call: Duration) {
         for id in ids {
             let lock_id = LockId::new(id).unwrap();
@@ -133,7 +133,7 @@ impl World {
             // A lock that rests has no owner, and ends by itself.
             while self.find(&lock_id).is_some_and(|row| row.owned && row.is_taken()) {
                 if waited > settling(call) {
-                    self.violated(format_args!("ghost: `{id}` is taken though nobody has it"));
+                    self.violated(format_args!("ghost: `{id}` is taken though no one has it"));
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;

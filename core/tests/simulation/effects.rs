@@ -105,12 +105,12 @@ impl World {
                 self.trace(format_args!("p{process} {id} granted to {}, fence {}", request.holder, lease.fence));
                 let noted = {
                     let state = &mut *self.state();
-                    // Whoever is granted the lock no longer waits.
+                    // A waiter that was granted the lock no longer waits.
                     state.waiters.retain(|waiter| Some(waiter.operation) != operation_of(request));
                     state.ledger.granted(id, request.owner, *lease, now)
                 };
                 match noted {
-                    Ok(()) => self.check_nobody_else_believes(id, request.owner),
+                    Ok(()) => self.check_no_one_else_believes(id, request.owner),
                     Err(what) => self.violated(format_args!("{what}")),
                 }
             }

@@ -68,7 +68,7 @@ impl Process {
     /// One job after the other.
     pub(crate) async fn work(self, jobs: u64) {
         for _ in 0..jobs {
-            let scale = self.world.state().weather.scale;
+            let scale = self.world.state().faults.scale;
             let pause = self.world.draw(|random| random.millis(0, scale / 2));
             tokio::time::sleep(pause).await;
             self.job(scale).await;
@@ -131,7 +131,7 @@ impl Process {
     }
 
     fn draw_ttl(&self, scale: u64) -> Ttl {
-        let shortest = self.world.state().weather.shortest;
+        let shortest = self.world.state().faults.shortest;
         self.world.draw(|random| match random.below(20) {
             0 => Ttl::NEVER,
             1..3 => Ttl::new(Duration::from_secs(4 * 3600)).unwrap(),

@@ -15,7 +15,7 @@ const AT_ONCE: Duration = Duration::from_millis(300);
 /// Keeps the quiet lock alive for a while, and releases it.
 pub(crate) async fn keep_quiet(world: Arc<World>, process: usize, mutex: DbMutex, limits: Limits) {
     let call = limits.call;
-    let scale = world.state().weather.scale;
+    let scale = world.state().faults.scale;
     let (ttl, start, hold, dropped) = world.draw(|random| {
         let ttl = Duration::from_millis(random.pick(&[3_000, 5_000, 10_000, 60_000]));
         (ttl, random.millis(0, 2 * scale), random.millis(scale / 2, 8 * scale + 5_000), random.chance(60))

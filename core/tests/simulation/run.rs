@@ -11,16 +11,16 @@ use crate::quiet::keep_quiet;
 use crate::store::ProcessStore;
 use crate::world::World;
 
-/// No run needs that long, in its own time: who still waits then waits for ever.
+/// No run needs that long, in its own time: a task that still waits then waits forever.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-/// Takes the course of one seed; answers the promise that was broken, if one was, and what happened until then.
+/// Runs the scenario of one seed. Returns the promise that was broken, if one was, and what happened until then.
 pub(crate) fn run(seed: u64, traced: bool) -> (Option<String>, Vec<String>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let world = runtime.block_on(async {
         let world = World::new(seed, traced);
         if tokio::time::timeout(LIMIT, all(&world)).await.is_err() {
-            world.violated(format_args!("somebody waits for ever"));
+            world.violated(format_args!("a task waits forever"));
         }
         world.state().over = true;
         world
@@ -67,7 +67,7 @@ async fn all(world: &Arc<World>) {
     operator.abort();
     ending.iter().for_each(JoinHandle::abort);
     world.trace(format_args!("all jobs are done"));
-    world.state().weather.clear();
+    world.state().faults.clear();
     if !world.has_failed() {
         let call = started.iter().map(|process| process.limits.call).max().unwrap_or_default();
         world.check_no_ghosts(&ids, call).await;
@@ -84,7 +84,7 @@ struct FirstRuntime {
 impl FirstRuntime {
     /// Ends at some time, with its tasks and the requests that these have sent.
     async fn ends(self, world: Arc<World>) {
-        let scale = world.state().weather.scale;
+        let scale = world.state().faults.scale;
         let lasts = world.draw(|random| random.millis(1, 8 * scale));
         tokio::time::sleep(lasts).await;
         world.trace(format_args!("p{} loses its first runtime, with {} tasks", self.process, self.tasks.len()));
@@ -96,7 +96,7 @@ impl FirstRuntime {
 
 /// What comes over the processes from outside.
 async fn operate(world: Arc<World>, ids: Arc<[String]>, processes: usize) {
-    let scale = world.state().weather.scale;
+    let scale = world.state().faults.scale;
     let store = ProcessStore { world: Arc::clone(&world), process: 0, limits: Limits::new(), keeps_limit: true };
     if world.draw(|random| random.chance(30)) {
         return;
@@ -117,8 +117,8 @@ async fn operate(world: Arc<World>, ids: Arc<[String]>, processes: usize) {
             4..8 => {
                 world.store_now();
                 let mut state = world.state();
-                let step = state.weather.step_budget_ms.min(1 + state.random.below(40));
-                state.weather.step_budget_ms -= step;
+                let step = state.faults.step_budget_ms.min(1 + state.random.below(40));
+                state.faults.step_budget_ms -= step;
                 drop(state);
                 world.trace(format_args!("the store's clock steps by {step} ms"));
                 world.store_clock.advance(Duration::from_millis(step));

@@ -10,8 +10,8 @@ use db_mutex_core::{LockId, StoreError, StoreErrorKind};
 
 use crate::checks::operation_of;
 use crate::effects::Effect;
+use crate::faults::{Fault, Single};
 use crate::quiet::{QUIET, check_renewal};
-use crate::weather::{Fault, Single};
 use crate::world::World;
 
 /// The way of one process to the store.
@@ -33,7 +33,7 @@ impl ProcessStore {
         let is_quiet = requests.iter().any(|request| request.id().as_str() == QUIET);
         let (fault, way, way_back) = {
             let state = &mut *world.state();
-            let fault = state.weather.next_fault(now, call, &mut state.random);
+            let fault = state.faults.next_fault(now, call, &mut state.random);
             (if is_quiet { Fault::None } else { fault }, state.random.millis(0, 2), state.random.millis(0, 2))
         };
         if fault != Fault::None {
@@ -117,7 +117,7 @@ impl ProcessStore {
         let now = world.now();
         let single = {
             let state = &mut *world.state();
-            let single = state.weather.next_single(now, until.saturating_sub(now), &mut state.random);
+            let single = state.faults.next_single(now, until.saturating_sub(now), &mut state.random);
             if request.id().as_str() == QUIET { Single::None } else { single }
         };
         if single != Single::None {
@@ -136,7 +136,7 @@ impl ProcessStore {
         }
     }
 
-    /// The statement goes on in the server, whatever becomes of its connection.
+    /// The statement goes on in the server, even if its connection breaks.
     fn later<E: Effect>(&self, request: &E, after: Duration) {
         let (store, request) = (self.clone(), request.clone());
         drop(tokio::spawn(async move {
@@ -241,7 +241,7 @@ impl LockStore for ProcessStore {
     async fn renew_many(&self, requests: &[RenewRequest]) -> Vec<Result<Renewed, StoreError>> {
         if let Some(quiet) = requests.iter().find(|request| request.lock_id.as_str() == QUIET) {
             check_renewal(&self.world, self.process, quiet);
-            let takes = self.world.state().weather.quiet_renewal;
+            let takes = self.world.state().faults.quiet_renewal;
             sleep(takes).await;
         }
         self.send(requests).await
@@ -263,7 +263,7 @@ impl LockStore for ProcessStore {
         self.world.memory.list(filter).await
     }
 
-    /// A hint: sometimes too early, sometimes not to be had.
+    /// A hint: sometimes too early, sometimes missing.
     async fn wait_for_release(&self, _id: &LockId, at_most: Duration) -> Result<(), StoreError> {
         match self.world.draw(|random| random.below(20)) {
             0 => return Err(broken()),

@@ -8,11 +8,11 @@ use db_mutex_core::testing::{ManualClock, MemoryStore};
 use db_mutex_core::{Guard, OwnerToken};
 use tokio::time::Instant;
 
+use crate::faults::FaultPlan;
 use crate::ledger::Ledger;
 use crate::random::Random;
-use crate::weather::Weather;
 
-/// All that the processes of one run share: the database, the weather over it, and what is watched.
+/// All that the processes of one run share: the database, the faults over it, and what is watched.
 #[derive(Debug)]
 pub(crate) struct World {
     start: Instant,
@@ -21,11 +21,11 @@ pub(crate) struct World {
     state: Mutex<State>,
 }
 
-/// What changes in the course of a run.
+/// What changes during a run.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) random: Random,
-    pub(crate) weather: Weather,
+    pub(crate) faults: FaultPlan,
     pub(crate) ledger: Ledger,
     pub(crate) processes: Vec<Process>,
     /// Who stands in line, in the order of arrival.
@@ -77,14 +77,14 @@ impl Waiter {
     }
 }
 
-/// A guard in somebody's hands.
+/// A live guard.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) operation: u64,
     pub(crate) id: String,
     pub(crate) owner: OwnerToken,
     pub(crate) guard: Weak<Guard>,
-    /// Somebody has awaited `lost()` of it since then.
+    /// Whether `lost()` of it was awaited since then.
     pub(crate) awaited_since: Option<Duration>,
 }
 
@@ -92,14 +92,14 @@ impl World {
     pub(crate) fn new(seed: u64, traced: bool) -> Arc<Self> {
         let mut random = Random::new(seed);
         let store_clock = ManualClock::new();
-        let weather = Weather::draw(&mut random);
+        let faults = FaultPlan::draw(&mut random);
         Arc::new(Self {
             start: Instant::now(),
             memory: MemoryStore::with_clock(store_clock.clone()),
             store_clock,
             state: Mutex::new(State {
                 random,
-                weather,
+                faults,
                 ledger: Ledger::default(),
                 processes: Vec::new(),
                 waiters: Vec::new(),

@@ -8,7 +8,8 @@ use db_mutex_core::{Fence, HolderName, OwnerToken, Ttl};
 /// A row of `db_mutex_dbmutex`: while it exists, Django does not acquire the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DjangoRow {
-    /// SQLite never assigns it twice, and Django releases by it: neither side can release a lock that is no longer its own.
+    /// It is never assigned twice, unless an administrator empties the table and resets it. Django releases by it: neither side
+    /// can release a lock that is no longer its own.
     pub(crate) id: i64,
     /// Django deletes the row once this is `DB_MUTEX_TTL_SECONDS` ago.
     pub(crate) creation_time: StoreTime,
@@ -18,8 +19,8 @@ pub(crate) struct DjangoRow {
 #[derive(Debug, Clone)]
 pub(crate) struct OurRow {
     pub(crate) row: Row,
-    /// Django's row that was inserted for this acquisition.
-    pub(crate) django_id: Option<i64>,
+    /// Django's row for this acquisition, as this side has written it.
+    pub(crate) django: Option<DjangoRow>,
 }
 
 /// When Django deletes a row.
@@ -53,24 +54,34 @@ impl Both {
     /// The rows as the one row of the contract.
     pub(crate) fn row(&self, deadline: Deadline, now: StoreTime) -> Option<Row> {
         match (self.django, &self.ours) {
-            (Some(django), Some(ours)) if ours.django_id == Some(django.id) => Some(ours.row.clone()),
+            (Some(django), Some(ours)) if ours.django == Some(django) => Some(ours.row.clone()),
             (Some(django), ours) => {
                 let before = ours.as_ref().map(|ours| without_django_row(&ours.row, now));
                 Some(django.as_row(before.as_ref(), deadline))
             }
-            (None, Some(ours)) if ours.django_id.is_some() => Some(without_django_row(&ours.row, now)),
+            (None, Some(ours)) if ours.django.is_some() => Some(without_django_row(&ours.row, now)),
             (None, ours) => ours.as_ref().map(|ours| ours.row.clone()),
         }
     }
 
     /// What to do to Django's row so that it says the same as `after`, which was `before`.
-    pub(crate) fn change(before: Option<&Row>, after: &Row, deadline: Deadline, now: StoreTime) -> Change {
+    pub(crate) fn change(&self, before: Option<&Row>, after: &Row, deadline: Deadline, now: StoreTime) -> Change {
         let same_acquisition = before.is_some_and(|before| before.fence == after.fence);
+        if self.is_djangos(after) {
+            return Change::Move(after.expires_at.before(after.ttl.unwrap_or_default()));
+        }
         match (after.owner.is_some() || after.expires_at > now, same_acquisition) {
             (false, _) => Change::Delete,
             (true, true) => Change::Move(creation_time(after, deadline)),
             (true, false) => Change::Replace(creation_time(after, deadline)),
         }
+    }
+}
+
+impl Both {
+    /// Whether a row of the contract is the lock that a Django process holds, which is in Django's table alone.
+    pub(crate) fn is_djangos(&self, row: &Row) -> bool {
+        self.django.is_some_and(|django| row.owner == Some(django.owner()))
     }
 }
 
@@ -109,8 +120,8 @@ fn without_django_row(row: &Row, now: StoreTime) -> Row {
     over
 }
 
-/// The time that makes Django delete its row when our lease has ended, and no earlier: Django deletes by its own TTL, whatever
-/// ours is.
+/// The time that makes Django delete its row when our lease has ended, and no earlier: Django deletes by its own TTL,
+/// not by ours.
 fn creation_time(row: &Row, deadline: Deadline) -> StoreTime {
     /// Later than any lease, and a date in every time zone.
     const YEAR_9999: StoreTime = StoreTime::from_micros(253_370_764_800_000_000);
@@ -139,6 +150,8 @@ pub(crate) fn insert(row: Option<&Row>, request: &InsertRequest, now: StoreTime)
 mod tests {
     use super::*;
 
+    use db_mutex_core::LockId;
+
     const HALF_AN_HOUR: Deadline = deadline(Some(30 * 60));
 
     const fn deadline(seconds: Option<u64>) -> Deadline {
@@ -157,6 +170,11 @@ mod tests {
         Row::new(OwnerToken::from_bytes([1; 16]), Fence::new(7), HolderName::lossy("me"), at(10_000), ttl)
     }
 
+    /// Django's row for it.
+    fn row_of_ours() -> Option<DjangoRow> {
+        Some(DjangoRow { id: 1, creation_time: at(8_260) })
+    }
+
     fn minute() -> Ttl {
         Ttl::new(Duration::from_secs(60)).unwrap()
     }
@@ -170,8 +188,9 @@ mod tests {
             (ours(minute()), Deadline { margin: Duration::from_secs(5), ..HALF_AN_HOUR }, at(10_065 - 1_800)),
             (ours(Ttl::NEVER), HALF_AN_HOUR, at(253_370_764_800)),
         ] {
-            assert_eq!(Both::change(None, &row, deadline, at(10_000)), Change::Replace(expected));
-            assert_eq!(Both::change(Some(&row), &row, deadline, at(10_000)), Change::Move(expected));
+            let both = Both { django: Some(DjangoRow { id: 1, creation_time: at(0) }), ours: None };
+            assert_eq!(both.change(None, &row, deadline, at(10_000)), Change::Replace(expected));
+            assert_eq!(both.change(Some(&row), &row, deadline, at(10_000)), Change::Move(expected));
         }
     }
 
@@ -189,14 +208,42 @@ mod tests {
         let mut before = ours(minute());
         before.fence = Fence::new(at(20_000).as_micros());
         let django = DjangoRow { id: 2, creation_time: at(10_000) };
-        let both = Both { django: Some(django), ours: Some(OurRow { row: before.clone(), django_id: Some(1) }) };
+        let both = Both { django: Some(django), ours: Some(OurRow { row: before.clone(), django: row_of_ours() }) };
         assert!(both.row(HALF_AN_HOUR, at(10_001)).unwrap().fence > before.fence);
+    }
+
+    /// Its clock was ahead. What remains of it is Django's TTL, however often others ask, and with any margin.
+    #[test]
+    fn a_row_of_django_from_the_future_is_moved_once() {
+        for margin in [0, 5, 3_600].map(Duration::from_secs) {
+            let (deadline, now) = (Deadline { margin, ..HALF_AN_HOUR }, at(20_000));
+            let mut both = Both { django: Some(DjangoRow { id: 1, creation_time: at(90_000_000) }), ours: None };
+            let owner = OwnerToken::from_bytes([2; 16]);
+            let request = InsertRequest::new(LockId::new("job").unwrap(), owner, minute(), HolderName::lossy("me"));
+            let before = both.row(deadline, now);
+            let outcome = insert(before.as_ref(), &request, now);
+            assert!(matches!(outcome.answer, Inserted::Held(_)));
+            let change = both.change(before.as_ref(), &outcome.write.unwrap(), deadline, now);
+            assert_eq!(change, Change::Move(now), "as if Django had acquired it now");
+            both.django = Some(DjangoRow { id: 1, creation_time: now });
+            let (before, later) = (both.row(deadline, now), at(20_001));
+            assert!(insert(before.as_ref(), &request, later).write.is_none(), "it is moved on");
+        }
+    }
+
+    /// `manage.py flush` empties Django's table and begins again with its ids, and leaves ours.
+    #[test]
+    fn an_id_that_is_assigned_again_is_not_our_acquisition() {
+        let django = DjangoRow { id: 1, creation_time: at(10_090) };
+        let both = Both { django: Some(django), ours: Some(OurRow { row: ours(minute()), django: row_of_ours() }) };
+        let row = both.row(HALF_AN_HOUR, at(10_100)).unwrap();
+        assert!(both.is_djangos(&row), "our lease has ended, so another would be granted the lock that Django holds");
     }
 
     #[test]
     fn our_acquisition_is_over_when_its_row_of_django_is_gone() {
         for django in [None, Some(DjangoRow { id: 2, creation_time: at(10_010) })] {
-            let both = Both { django, ours: Some(OurRow { row: ours(minute()), django_id: Some(1) }) };
+            let both = Both { django, ours: Some(OurRow { row: ours(minute()), django: row_of_ours() }) };
             let row = both.row(HALF_AN_HOUR, at(10_020)).unwrap();
             assert_ne!(row.owner, ours(minute()).owner);
             assert_eq!(row.released_by, ours(minute()).owner, "it lasted, so it was released by force");

@@ -16,3 +16,8 @@ mod sqlite;
 
 pub use postgres::DjangoPostgres;
 pub use sqlite::DjangoSqlite;
+
+/// The example of the page beside this crate, which is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -4,17 +4,15 @@
 
 use std::time::Duration;
 
-use db_mutex_core::LockId;
+use db_mutex_core::{Fence, LockId};
 
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 
 mod sqlite {
     use std::path::PathBuf;
-    use std::sync::LazyLock;
 
     use rusqlite::Connection;
     use shared_with_django::DjangoSqlite;
-    use tempfile::TempDir;
 
     use super::*;
 
@@ -24,10 +22,16 @@ mod sqlite {
     "lock_id" varchar(256) NOT NULL UNIQUE,
     "creation_time" datetime NOT NULL)"#;
 
-    static FOLDER: LazyLock<TempDir> = LazyLock::new(|| TempDir::with_prefix("shared-with-django-").expect("a folder"));
-
+    /// The same for the other processes of a case.
     fn file(namespace: &str) -> PathBuf {
-        FOLDER.path().join(format!("{namespace}.sqlite3"))
+        std::env::temp_dir().join(format!("shared-with-django-{namespace}.sqlite3"))
+    }
+
+    /// Removes the database, if there is one, and the files that SQLite has put beside it.
+    fn remove(namespace: &str) {
+        for suffix in ["", "-journal", "-wal", "-shm"] {
+            drop(std::fs::remove_file(format!("{}{suffix}", file(namespace).display())));
+        }
     }
 
     async fn open(namespace: String) -> DjangoSqlite {
@@ -48,7 +52,8 @@ mod sqlite {
         let connection = connect(&file(namespace));
         let micros = i64::try_from(by.as_micros()).expect("some years");
         let ours =
-            "UPDATE db_mutex_rust SET acquired_at = acquired_at + ?2, expires_at = expires_at + ?2 WHERE lock_id = ?1";
+            "UPDATE db_mutex_rust SET acquired_at = acquired_at + ?2, expires_at = expires_at + ?2, django_time = django_time + ?2
+             WHERE lock_id = ?1";
         connection.execute(ours, (lock_id.as_str(), micros)).expect("the row can be changed");
         let django = "UPDATE db_mutex_dbmutex
         SET creation_time = strftime('%Y-%m-%d %H:%M:%S', creation_time, ?2) || substr(creation_time, 20) WHERE lock_id = ?1";
@@ -57,9 +62,18 @@ mod sqlite {
             .expect("the row can be changed");
     }
 
+    /// Gives a row another fencing token. Django knows none.
+    fn plant(namespace: &str, lock_id: &LockId, fence: Fence) {
+        let plant = "UPDATE db_mutex_rust SET fence = ?2 WHERE lock_id = ?1";
+        let changed = connect(&file(namespace)).execute(plant, (lock_id.as_str(), fence.get()));
+        assert_eq!(changed.expect("the row can be changed"), 1);
+    }
+
     db_mutex_conformance::suite!(
         |namespace| async move { open(namespace).await },
         shift_row = |namespace, lock_id, by| async move { shift(&namespace, &lock_id, by) },
+        plant_fence = |namespace, lock_id, fence| async move { plant(&namespace, &lock_id, fence) },
+        cleanup = |namespace| async move { remove(&namespace) },
         ignore = {
             a_locked_row_is_busy_at_once: "SQLite locks the database for a moment, not rows for as long as a transaction",
             a_locked_row_leaves_its_batch_alone: "SQLite locks the database for a moment, not rows for as long as a transaction",
@@ -116,16 +130,25 @@ mod postgres {
         let client = connect(&namespace).await;
         let micros = i64::try_from(by.as_micros()).expect("some years");
         let ours =
-            "UPDATE db_mutex_rust SET acquired_at = acquired_at + $2, expires_at = expires_at + $2 WHERE lock_id = $1";
+            "UPDATE db_mutex_rust SET acquired_at = acquired_at + $2, expires_at = expires_at + $2, django_time = django_time + $2
+             WHERE lock_id = $1";
         client.execute(ours, &[&lock_id.as_str(), &micros]).await.expect("the row can be changed");
         let django = "UPDATE db_mutex_dbmutex
             SET creation_time = creation_time + $2::bigint * interval '1 microsecond' WHERE lock_id = $1";
         client.execute(django, &[&lock_id.as_str(), &micros]).await.expect("the row can be changed");
     }
 
+    /// Gives a row another fencing token. Django knows none.
+    async fn plant(namespace: String, lock_id: LockId, fence: Fence) {
+        let plant = "UPDATE db_mutex_rust SET fence = $2 WHERE lock_id = $1";
+        let changed = connect(&namespace).await.execute(plant, &[&lock_id.as_str(), &fence.get()]).await;
+        assert_eq!(changed.expect("the row can be changed"), 1);
+    }
+
     db_mutex_conformance::suite!(
         |namespace| async move { open(namespace).await },
         lock_row = |namespace, lock_id| async move { lock_row(namespace, lock_id).await },
         shift_row = |namespace, lock_id, by| async move { shift(namespace, lock_id, by).await },
+        plant_fence = |namespace, lock_id, fence| async move { plant(namespace, lock_id, fence).await },
     );
 }

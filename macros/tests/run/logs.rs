@@ -29,7 +29,7 @@ struct Message(String);
 
 impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
+        if matches!(field.name(), "message" | "error") {
             _ = write!(self.0, " {value:?}");
         }
     }
@@ -86,6 +86,31 @@ async fn a_skip_and_errors_that_cannot_be_returned_are_logged() {
 
     invalid(&mutex, "\n").await;
     assert!(logged("ERROR the function was not run"), "{:#?}", log.lines());
+}
+
+#[db_mutex("job", store = mutex, on_held = "skip", blocking)]
+fn blocks(mutex: &DbMutex) {
+    panic!("it runs");
+}
+
+#[db_mutex("job", store = mutex, on_held = "skip", blocking)]
+fn blocks_for_a_value(mutex: &DbMutex) -> Option<u8> {
+    panic!("it runs")
+}
+
+/// The log says why, and what to do: that is all that such a function can do.
+#[tokio::test]
+async fn a_call_that_may_not_block_is_no_skip() {
+    let (mutex, _clock) = testing::mutex();
+    for call in [blocks as fn(&DbMutex), |mutex| assert_eq!(blocks_for_a_value(mutex), None)] {
+        let log = Log::default();
+        let _subscribed = tracing::subscriber::set_default(log.clone());
+        call(&mutex);
+        let lines = log.lines();
+        let [line] = &*lines else { panic!("{lines:#?}") };
+        assert!(line.starts_with("ERROR the function was not run"), "{line}");
+        assert!(line.contains("spawn_blocking"), "{line}");
+    }
 }
 
 /// Logs that it is dropped.

@@ -9,6 +9,7 @@ mod ids;
 mod logs;
 mod lost;
 mod options;
+mod positions;
 mod predecessor;
 
 use std::time::Duration;

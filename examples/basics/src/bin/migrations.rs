@@ -32,7 +32,7 @@ async fn main() -> Result<(), Failure> {
 /// Returns whether this replica has migrated.
 async fn start() -> Result<bool, Failure> {
     let mutex = db_mutex::connect("sqlite:locks.db").await?;
-    // Renewed, because nobody knows how long a migration takes. Those that wait have to wait for longer than that.
+    // Renewed, because it is not known how long a migration takes. Those that wait have to wait for longer than that.
     let lock = mutex.lock("migrations").ttl(Duration::from_secs(30)).keep_alive(true).wait(Duration::from_secs(600));
     let migrated = lock.run(async |_guard| tokio::task::block_in_place(migrate)).await??;
     mutex.shutdown(Duration::from_secs(5)).await;

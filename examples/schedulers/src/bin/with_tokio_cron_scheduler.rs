@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         Job::new_async("* * * * * *", move |_id, _scheduler| {
             let (mutex, events, enough) = (mutex.clone(), events.clone(), Arc::clone(&enough));
             Box::pin(async move {
-                // Renewed, because nobody knows how long an import takes; free 30 seconds after a crash.
+                // Renewed, because it is not known how long an import takes; free 30 seconds after a crash.
                 let lock = mutex.lock("import").ttl(Duration::from_secs(30)).keep_alive(true);
                 let run = lock.run_or_skip(async |_guard| {
                     let _ = events.send(Event::Begins);

@@ -2,6 +2,7 @@ mod sql;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, IsolationLevel, NoTls, Transaction};
 
-use crate::both::{self, Both, Deadline};
+use crate::both::{self, Deadline};
 
 /// Calls wait for one another, because there is one connection. All of them end within the ten seconds that a store is given.
 const CALLS: usize = 4;
@@ -27,6 +28,8 @@ const LONGEST_CALL: Duration = Duration::from_secs(8);
 #[derive(Clone)]
 pub struct DjangoPostgres {
     client: Arc<Mutex<Client>>,
+    /// A call has had no reply in time: the connection may be dead without a word.
+    is_suspect: Arc<AtomicBool>,
     config: Config,
     deadline: Deadline,
 }
@@ -46,7 +49,7 @@ impl DjangoPostgres {
             return Err(StoreError::new(StoreErrorKind::Schema, missing));
         }
         let deadline = Deadline { ttl: django_ttl, margin: Duration::from_secs(5) };
-        Ok(Self { client: Arc::new(Mutex::new(client)), config, deadline })
+        Ok(Self { client: Arc::new(Mutex::new(client)), is_suspect: Arc::default(), config, deadline })
     }
 
     /// Sets by how much the clocks of Django's processes may differ from that of the database. Default: 5 s. A lease that is not
@@ -59,10 +62,20 @@ impl DjangoPostgres {
 
     async fn client(&self) -> Result<MutexGuard<'_, Client>, StoreError> {
         let mut client = self.client.lock().await;
-        if client.is_closed() {
+        if client.is_closed() || self.is_suspect.load(Ordering::Relaxed) {
             *client = open(&self.config).await?;
+            self.is_suspect.store(false, Ordering::Relaxed);
         }
         Ok(client)
+    }
+
+    /// Fails if a call takes too long. The next call then has a new connection.
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let late = |_| {
+            self.is_suspect.store(true, Ordering::Relaxed);
+            StoreError::new(StoreErrorKind::Unavailable, "the server did not reply in time")
+        };
+        tokio::time::timeout(LONGEST_CALL, call).await.map_err(late)?
     }
 
     /// Applies a rule of the contract to the rows of an id. If they are locked, the answer of a first read without locks stands if
@@ -92,7 +105,7 @@ impl DjangoPostgres {
             let before = both.row(self.deadline, now);
             let outcome = rule(before.as_ref(), now);
             if let Some(after) = &outcome.write {
-                let change = Both::change(before.as_ref(), after, self.deadline, now);
+                let change = both.change(before.as_ref(), after, self.deadline, now);
                 if !sql::write(&transaction, lock_id, &both, after, change).await.map_err(store_error)? {
                     return Err(StoreError::new(StoreErrorKind::Busy, "another process inserted the row"));
                 }
@@ -100,7 +113,7 @@ impl DjangoPostgres {
             }
             Ok(outcome.answer)
         };
-        bounded(applying).await
+        self.bounded(applying).await
     }
 
     /// Removes the rows of an id if they may still be purged once they are locked.
@@ -118,7 +131,7 @@ impl DjangoPostgres {
             transaction.commit().await.map_err(store_error)?;
             Ok(true)
         };
-        bounded(purging).await
+        self.bounded(purging).await
     }
 }
 
@@ -139,7 +152,7 @@ impl LockStore for DjangoPostgres {
 
     async fn purge_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
         let reading = async { sql::read_all(&*self.client().await?).await.map_err(store_error) };
-        let all = bounded(reading).await?;
+        let all = self.bounded(reading).await?;
         let mut purged = 0;
         for (lock_id, both, now) in all {
             if both.row(self.deadline, now).is_some_and(|row| rules::is_purgeable(&row, older_than, now)) {
@@ -159,7 +172,7 @@ impl LockStore for DjangoPostgres {
             let (both, now) = sql::read(&*self.client().await?, id).await.map_err(store_error)?;
             Ok(both.row(self.deadline, now).map(|row| row.read(id.clone(), now)))
         };
-        bounded(finding).await
+        self.bounded(finding).await
     }
 
     async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
@@ -169,7 +182,7 @@ impl LockStore for DjangoPostgres {
             let rows = rows.filter_map(|(lock_id, both, now)| Some(both.row(self.deadline, now)?.read(lock_id, now)));
             Ok(rows.filter(|row| filter.include_free || row.is_taken()).collect())
         };
-        bounded(listing).await
+        self.bounded(listing).await
     }
 
     fn limits(&self) -> Limits {
@@ -196,11 +209,6 @@ async fn open(config: &Config) -> Result<Client, StoreError> {
 async fn begin(client: &mut Client) -> Result<Transaction<'_>, StoreError> {
     let beginning = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start();
     beginning.await.map_err(store_error)
-}
-
-async fn bounded<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    let late = |_| StoreError::new(StoreErrorKind::Unavailable, "the server did not reply in time");
-    tokio::time::timeout(LONGEST_CALL, call).await.map_err(late)?
 }
 
 fn store_error(error: tokio_postgres::Error) -> StoreError {

@@ -13,6 +13,7 @@ const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS db_mutex_rust (
         lock_id     text   NOT NULL PRIMARY KEY,
         django_id   bigint,
+        django_time bigint,
         owner       bytea,
         released_by bytea,
         fence       bigint NOT NULL,
@@ -26,15 +27,15 @@ const CREATE: &str = "
 /// The primary key is an integer or a bigint, depending on Django's DEFAULT_AUTO_FIELD.
 const COLUMNS: &str = "
     django.id::bigint, django.creation_time, fence, django_id, owner, released_by, holder, acquired_at, released_at, expires_at,
-    ttl, clock_timestamp()";
+    ttl, django_time, clock_timestamp()";
 
 const WRITE: &str = "
     INSERT INTO db_mutex_rust
-        (lock_id, django_id, owner, released_by, fence, holder, acquired_at, released_at, expires_at, ttl)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        (lock_id, django_id, owner, released_by, fence, holder, acquired_at, released_at, expires_at, ttl, django_time)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
     ON CONFLICT (lock_id) DO UPDATE SET
-        (django_id, owner, released_by, fence, holder, acquired_at, released_at, expires_at, ttl) =
-        ($2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        (django_id, owner, released_by, fence, holder, acquired_at, released_at, expires_at, ttl, django_time) =
+        ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 /// Creates our table, and returns whether Django's exists.
 pub(super) async fn prepare(client: &Client) -> Result<bool, Error> {
@@ -59,7 +60,7 @@ pub(super) async fn read(client: &impl GenericClient, lock_id: &LockId) -> Resul
          LEFT JOIN db_mutex_rust    AS ours   ON ours.lock_id   = ids.lock_id"
     );
     let row = client.query_one(&read, &[&lock_id.as_str()]).await?;
-    Ok((both(&row), store_time(row.get(12))))
+    Ok((both(&row), store_time(row.get(13))))
 }
 
 /// All ids that can be a [`LockId`]; others are Django's alone.
@@ -71,7 +72,7 @@ pub(super) async fn read_all(client: &impl GenericClient) -> Result<Vec<(LockId,
     );
     let rows = client.query(&read, &[]).await?;
     let valid = |row: &tokio_postgres::Row| LockId::new(row.get::<_, &str>(0)).ok();
-    Ok(rows.iter().filter_map(|row| Some((valid(row)?, both(row), store_time(row.get(12))))).collect())
+    Ok(rows.iter().filter_map(|row| Some((valid(row)?, both(row), store_time(row.get(13))))).collect())
 }
 
 /// Locks both rows, so that Django deletes neither, or fails at once if another transaction has locked one. Django's row can
@@ -92,16 +93,17 @@ pub(super) async fn write(
     after: &Row,
     change: Change,
 ) -> Result<bool, Error> {
-    let mut django_id = both.django.map(|django| django.id);
+    let id = both.django.map(|django| django.id);
+    let mut django = None;
     match change {
         Change::Move(to) => {
             let update = "UPDATE db_mutex_dbmutex SET creation_time = $2 WHERE id = $1::bigint";
-            transaction.execute(update, &[&django_id, &to.to_system_time()]).await?;
+            transaction.execute(update, &[&id, &to.to_system_time()]).await?;
+            django = id.map(|id| DjangoRow { id, creation_time: to });
         }
         Change::Delete | Change::Replace(_) => {
             let delete = "DELETE FROM db_mutex_dbmutex WHERE id = $1::bigint";
-            transaction.execute(delete, &[&django_id]).await?;
-            django_id = None;
+            transaction.execute(delete, &[&id]).await?;
         }
     }
     if let Change::Replace(creation_time) = change {
@@ -110,12 +112,12 @@ pub(super) async fn write(
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
             [&lock_id.as_str(), &creation_time.to_system_time()];
         match transaction.query_opt(insert, &parameters).await? {
-            Some(row) => django_id = Some(row.get(0)),
+            Some(row) => django = Some(DjangoRow { id: row.get(0), creation_time }),
             None => return Ok(false),
         }
     }
     // What Django holds is in its own table alone.
-    if both.django.is_none_or(|django| after.owner != Some(django.owner())) {
+    if !both.is_djangos(after) {
         let token = |token: &Option<OwnerToken>| token.map(|token| token.as_bytes().to_vec());
         let released_at = after.released_at.map(StoreTime::as_micros);
         transaction
@@ -123,7 +125,7 @@ pub(super) async fn write(
                 WRITE,
                 &[
                     &lock_id.as_str(),
-                    &django_id,
+                    &django.map(|django| django.id),
                     &token(&after.owner),
                     &token(&after.released_by),
                     &after.fence.get(),
@@ -132,6 +134,7 @@ pub(super) async fn write(
                     &released_at,
                     &after.expires_at.as_micros(),
                     &duration_to_micros(after.ttl),
+                    &django.map(|django| django.creation_time.as_micros()),
                 ],
             )
             .await?;
@@ -163,7 +166,9 @@ fn both(row: &tokio_postgres::Row) -> Both {
         ours.released_at = row.get::<_, Option<i64>>(9).map(StoreTime::from_micros);
         ours.expires_at = StoreTime::from_micros(row.get(10));
         ours.ttl = duration_from_micros(row.get(11));
-        OurRow { row: ours, django_id: row.get(4) }
+        let (id, time) = (row.get::<_, Option<i64>>(4), row.get::<_, Option<i64>>(12));
+        let django = id.zip(time).map(|(id, time)| DjangoRow { id, creation_time: StoreTime::from_micros(time) });
+        OurRow { row: ours, django }
     });
     Both { django, ours }
 }

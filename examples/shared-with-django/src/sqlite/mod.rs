@@ -12,7 +12,7 @@ use db_mutex_core::store::{DeleteRequest, Deleted, InsertRequest, Inserted, Limi
 use db_mutex_core::{LockId, StoreError, StoreErrorKind};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use crate::both::{self, Both, Deadline};
+use crate::both::{self, Deadline};
 
 /// Four calls may wait for one another, so that none takes longer than the ten seconds that a store is given.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -84,7 +84,7 @@ impl DjangoSqlite {
             let before = both.row(deadline, now);
             let outcome = rule(before.as_ref(), now);
             if let Some(after) = &outcome.write {
-                let change = Both::change(before.as_ref(), after, deadline, now);
+                let change = both.change(before.as_ref(), after, deadline, now);
                 sql::write(connection, &lock_id, &both, after, change)?;
             }
             Ok(outcome.answer)

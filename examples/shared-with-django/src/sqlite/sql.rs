@@ -14,6 +14,7 @@ const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS db_mutex_rust (
         lock_id     TEXT    NOT NULL PRIMARY KEY,
         django_id   INTEGER,
+        django_time INTEGER,
         owner       BLOB,
         released_by BLOB,
         fence       INTEGER NOT NULL,
@@ -30,15 +31,16 @@ const READ: &str = "
            django.id,
            strftime('%s', substr(creation_time, 1, 19)) * 1000000
                + CAST(substr(substr(creation_time, 21) || '000000', 1, 6) AS INTEGER),
-           ours.fence, django_id, owner, released_by, holder, acquired_at, released_at, expires_at, ttl
+           ours.fence, django_id, owner, released_by, holder, acquired_at, released_at, expires_at, ttl,
+           django_time
     FROM (SELECT lock_id FROM db_mutex_dbmutex UNION SELECT lock_id FROM db_mutex_rust) AS ids
     LEFT JOIN db_mutex_dbmutex AS django ON django.lock_id = ids.lock_id
     LEFT JOIN db_mutex_rust    AS ours   ON ours.lock_id   = ids.lock_id";
 
 const WRITE: &str = "
     INSERT OR REPLACE INTO db_mutex_rust
-        (lock_id, django_id, owner, released_by, fence, holder, acquired_at, released_at, expires_at, ttl)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        (lock_id, django_id, owner, released_by, fence, holder, acquired_at, released_at, expires_at, ttl, django_time)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
 /// Creates our table. Django's has to exist.
 pub(crate) fn prepare(connection: &Connection) -> Result<Option<&'static str>> {
@@ -81,29 +83,30 @@ pub(crate) fn read_all(connection: &Connection) -> Result<Vec<(LockId, Both)>> {
 
 /// Writes what a rule has made of the rows.
 pub(crate) fn write(connection: &Connection, lock_id: &LockId, both: &Both, after: &Row, change: Change) -> Result<()> {
-    let mut django_id = both.django.map(|django| django.id);
+    let id = both.django.map(|django| django.id);
+    let mut django = None;
     match change {
         Change::Move(to) => {
             let update = "UPDATE db_mutex_dbmutex SET creation_time = ?2 WHERE id = ?1";
-            connection.prepare_cached(update)?.execute((django_id, datetime(to)))?;
+            connection.prepare_cached(update)?.execute((id, datetime(to)))?;
+            django = id.map(|id| DjangoRow { id, creation_time: to });
         }
         Change::Delete | Change::Replace(_) => {
-            connection.prepare_cached("DELETE FROM db_mutex_dbmutex WHERE id = ?1")?.execute([django_id])?;
-            django_id = None;
+            connection.prepare_cached("DELETE FROM db_mutex_dbmutex WHERE id = ?1")?.execute([id])?;
         }
     }
     if let Change::Replace(creation_time) = change {
         // The unique constraint decides between Django and us, as it does between two processes of Django.
         let insert = "INSERT INTO db_mutex_dbmutex (lock_id, creation_time) VALUES (?1, ?2)";
         connection.prepare_cached(insert)?.execute((lock_id.as_str(), datetime(creation_time)))?;
-        django_id = Some(connection.last_insert_rowid());
+        django = Some(DjangoRow { id: connection.last_insert_rowid(), creation_time });
     }
     // What Django holds is in its own table alone.
-    if both.django.is_none_or(|django| after.owner != Some(django.owner())) {
+    if !both.is_djangos(after) {
         let token = |token: Option<OwnerToken>| token.map(|token| *token.as_bytes());
         connection.prepare_cached(WRITE)?.execute((
             lock_id.as_str(),
-            django_id,
+            django.map(|django| django.id),
             token(after.owner),
             token(after.released_by),
             after.fence.get(),
@@ -112,6 +115,7 @@ pub(crate) fn write(connection: &Connection, lock_id: &LockId, both: &Both, afte
             after.released_at.map(StoreTime::as_micros),
             after.expires_at.as_micros(),
             duration_to_micros(after.ttl),
+            django.map(|django| django.creation_time.as_micros()),
         ))?;
     }
     Ok(())
@@ -157,7 +161,9 @@ fn our_row(row: &rusqlite::Row<'_>, fence: Fence) -> Result<OurRow> {
     ours.released_at = row.get::<_, Option<i64>>(9)?.map(StoreTime::from_micros);
     ours.expires_at = StoreTime::from_micros(row.get(10)?);
     ours.ttl = duration_from_micros(row.get(11)?);
-    Ok(OurRow { row: ours, django_id: row.get(4)? })
+    let (id, time) = (row.get::<_, Option<i64>>(4)?, row.get::<_, Option<i64>>(12)?);
+    let django = id.zip(time).map(|(id, time)| DjangoRow { id, creation_time: StoreTime::from_micros(time) });
+    Ok(OurRow { row: ours, django })
 }
 
 /// As Django writes it, so that its comparison of texts is one of times.

@@ -74,13 +74,17 @@ async fn run(connection: &mut PgConnection, query: VerifyQuery<'_>) -> Result<Op
 }
 
 /// Why the store decides how often the query runs: the lock is lost after the query has read its row and before it has
-/// locked it. Here the time between the two is a second; usually it is some microseconds, unless the process is suspended.
+/// locked it. Here the query waits between the two for an advisory lock; usually the time is some microseconds, unless the
+/// process is suspended.
 async fn lost_at_the_worst_moment(store: &PostgresStore, mutex: &DbMutex, pool: &PgPool) -> Result<(), Failure> {
     let guard = acquire(mutex).await?;
+    let mut gate = pool.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(GATE).execute(&mut *gate).await?;
     let mut transaction = pool.begin().await?;
     let mut answers = Vec::new();
     let verified = store.verify_with(&mut *transaction, &guard, async |connection, mut query| {
-        let slow = query.sql.replacen("lock_id = $1", "lock_id = $1 AND pg_sleep(1) IS NOT NULL", 1);
+        let waits = format!("lock_id = $1 AND pg_advisory_xact_lock({GATE}) IS NOT NULL");
+        let slow = query.sql.replacen("lock_id = $1", &waits, 1);
         if answers.is_empty() {
             query.sql = &slow;
         }
@@ -89,8 +93,10 @@ async fn lost_at_the_worst_moment(store: &PostgresStore, mutex: &DbMutex, pool: 
         Ok::<_, sqlx::Error>(answer)
     });
     let meanwhile = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        mutex.force_release("report").await
+        until_one_waits_at_the_gate(pool).await?;
+        let forced = mutex.force_release("report").await?;
+        gate.rollback().await?;
+        Ok::<_, Failure>(forced)
     };
     let (verified, forced) = tokio::join!(verified, meanwhile);
     assert!(forced?);
@@ -100,6 +106,21 @@ async fn lost_at_the_worst_moment(store: &PostgresStore, mutex: &DbMutex, pool: 
     transaction.rollback().await?;
     println!("lost in between: the first run still saw the lock, the second did not");
     Ok(())
+}
+
+/// The number of an advisory lock.
+const GATE: i64 = 4711;
+
+async fn until_one_waits_at_the_gate(pool: &PgPool) -> Result<(), Failure> {
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid::bigint = $1 AND NOT granted
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+    for _ in 0..3_000 {
+        if sqlx::query_scalar(waits).bind(GATE).fetch_one(pool).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Err("the query does not wait".into())
 }
 
 async fn reports(pool: &PgPool) -> Result<i64, sqlx::Error> {

@@ -1,4 +1,4 @@
-//! One line of the queue: its waiters, and the task in the background that asks for them.
+//! The wait queue of one lock: its waiters, and the background task that sends requests for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -10,37 +10,37 @@ use tokio::sync::Notify;
 use super::Engine;
 use super::job::{Answered, Asked};
 use super::pauses::Pauses;
-use super::queue::{Granted, PATIENCE, Refusal, Ticket, lock, no_random_numbers};
 use super::telemetry;
+use super::wait_queues::{Granted, KnownRefusal, Refusal, Ticket, UNPOLLED_LIMIT, lock, no_random_numbers};
 use crate::values::ClientTime;
 use crate::{InsertRequest, Inserted, LockId, OwnerToken, StoreErrorKind};
 
 /// The waiters for one lock.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct WaitQueue {
     pub(crate) lock_id: LockId,
     pub(crate) state: Mutex<State>,
-    /// There is something new to look at.
+    /// Notified when the state has changed.
     pub(crate) changed: Notify,
 }
 
 #[derive(Debug)]
 pub(crate) struct State {
-    /// The first asks for itself: until then the others wait for its answer.
+    /// Until then the others wait for the answer to the first one's own request.
     pub(crate) opened_until: Option<Instant>,
-    /// Whether the background asks for the waiters.
+    /// Whether the background task runs.
     pub(crate) is_served: bool,
     pub(crate) waiters: BTreeMap<Ticket, Waiter>,
-    /// When the waiters give up that do.
+    /// The wait limits.
     pub(crate) limits: BTreeSet<(Instant, Ticket)>,
-    /// In whose name the question under way is.
+    /// The waiter whose request is in flight.
     pub(crate) asking: Option<Ticket>,
-    /// When to ask next, whether to ask before that, and when the last question was sent.
+    /// When to send the next request, whether to send it earlier, and when the last one was sent.
     pub(crate) ask_at: Instant,
     pub(crate) ask_now: bool,
     pub(crate) asked_at: Instant,
-    /// The last refusal, and the ticket before which it serves.
-    pub(crate) last: Option<(Ticket, Refusal)>,
+    /// The last refusal, and the ticket before which it applies.
+    pub(crate) last: Option<(Ticket, KnownRefusal)>,
     /// A grant that was not collected yet, and until when it waits.
     pub(crate) granted: Option<(Ticket, Instant)>,
     pub(crate) held: Pauses,
@@ -51,15 +51,15 @@ pub(crate) struct State {
 pub(crate) struct Waiter {
     pub(crate) request: InsertRequest,
     pub(crate) until: Option<Instant>,
-    pub(crate) first: Option<Refusal>,
+    pub(crate) first: Option<KnownRefusal>,
     pub(crate) is_unknown: bool,
     pub(crate) slot: Slot,
     pub(crate) waker: Option<Waker>,
-    /// The number of what may have to be released, once it has left while a question in its name is under way.
+    /// The number of its pending release, if it has left while its request is in flight.
     pub(crate) pending: Option<u64>,
 }
 
-/// What has become of a waiter.
+/// The state of a waiter.
 #[derive(Debug)]
 pub(crate) enum Slot {
     Waiting,
@@ -67,12 +67,12 @@ pub(crate) enum Slot {
     Asleep,
     Granted(Granted),
     Refused(Refusal),
-    /// It has left while a question in its name is under way.
+    /// It has left while its request is in flight.
     Gone,
 }
 
 impl Waiter {
-    /// Goes on with another owner token: nothing more is sent for the one before.
+    /// Continues with another owner token; nothing more is sent for the previous one.
     fn begin_anew(&mut self) {
         self.is_unknown = false;
         match OwnerToken::mint() {
@@ -89,16 +89,16 @@ impl Waiter {
     }
 }
 
-/// The service of a line. Dropped before its end, because the background has ended, it lets the waiters fail.
+/// The background task of a wait queue. If it is dropped early, because the background has ended, its waiters fail.
 pub(crate) struct Service {
     engine: Arc<Engine>,
-    line: Arc<Line>,
+    queue: Arc<WaitQueue>,
     has_ended: bool,
 }
 
 impl Service {
-    pub(crate) fn new(engine: &Arc<Engine>, line: &Arc<Line>) -> Self {
-        Self { engine: Arc::clone(engine), line: Arc::clone(line), has_ended: false }
+    pub(crate) fn new(engine: &Arc<Engine>, queue: &Arc<WaitQueue>) -> Self {
+        Self { engine: Arc::clone(engine), queue: Arc::clone(queue), has_ended: false }
     }
 }
 
@@ -107,7 +107,7 @@ impl Drop for Service {
         if self.has_ended {
             return;
         }
-        let mut state = lock(&self.line.state);
+        let mut state = lock(&self.queue.state);
         state.limits.clear();
         let waiters = std::mem::take(&mut state.waiters);
         drop(state);
@@ -115,35 +115,35 @@ impl Drop for Service {
             waiter.pending.into_iter().for_each(|number| self.engine.releases.leave(number));
             waiter.waker.into_iter().for_each(Waker::wake);
         }
-        self.engine.queue.close(&self.line);
+        self.engine.wait_queues.close(&self.queue);
     }
 }
 
-/// A question to the store.
+/// A request in flight.
 struct Question {
     ticket: Ticket,
-    /// It serves the waiters with smaller tickets.
+    /// Its answer applies to the waiters with smaller tickets.
     serves: Ticket,
     asked: Asked<Inserted>,
 }
 
-/// Serves a line until no one waits in it.
+/// Serves a wait queue until it is empty.
 pub(crate) async fn serve(mut service: Service) {
-    let (engine, line) = (&Arc::clone(&service.engine), &Arc::clone(&service.line));
+    let (engine, queue) = (&Arc::clone(&service.engine), &Arc::clone(&service.queue));
     let mut question: Option<Question> = None;
     loop {
         let now = engine.time.now();
-        let (ask, ask_in, look_in, at_least) = {
-            let mut state = lock(&line.state);
+        let (ask, ask_in, wake_in, at_least) = {
+            let mut state = lock(&queue.state);
             state.take_back(engine, now);
-            let unanswered = state.refuse_late(now);
+            let unanswered = state.refuse_late(now, engine.clock.now());
             let ask = state.next_question(now, unanswered);
-            (ask, state.ask_in(now), state.look_in(now), state.pause_at_least(now))
+            (ask, state.ask_in(now), state.wake_in(now), state.pause_at_least(now))
         };
         if let Some((ticket, request)) = ask {
-            let serves = engine.queue.ticket();
+            let serves = engine.wait_queues.ticket();
             question = Some(Question { ticket, serves, asked: engine.background.ask(request) });
-        } else if question.is_none() && engine.queue.close(line) {
+        } else if question.is_none() && engine.wait_queues.close(queue) {
             service.has_ended = true;
             return;
         }
@@ -153,11 +153,11 @@ pub(crate) async fn serve(mut service: Service) {
                 None => std::future::pending().await,
             }
         };
-        // A store may return at once; the next question does not come at once.
+        // A store may return at once; the next request still waits for the shortest pause.
         let hint = async {
             let pause = ask_in.unwrap_or_default();
             tokio::join!(
-                engine.background.wait_for_release(&line.lock_id, pause),
+                engine.background.wait_for_release(&queue.lock_id, pause),
                 engine.time.sleep(at_least.min(pause))
             )
         };
@@ -165,21 +165,21 @@ pub(crate) async fn serve(mut service: Service) {
             biased;
             answered = answered => {
                 if let Some(question) = question.take() {
-                    lock(&line.state).answered(engine, question, answered);
+                    lock(&queue.state).answered(engine, question, answered);
                 }
             }
-            () = line.changed.notified() => {}
-            () = engine.time.sleep(look_in.unwrap_or_default()), if look_in.is_some() => {}
-            // It may be free earlier than at the end of the pause.
+            () = queue.changed.notified() => {}
+            () = engine.time.sleep(wake_in.unwrap_or_default()), if wake_in.is_some() => {}
+            // The lock may be free before the end of the pause.
             ((), ()) = hint, if ask_in.is_some() => {
-                let mut state = lock(&line.state);
+                let mut state = lock(&queue.state);
                 state.ask_at = state.ask_at.min(state.asked_at + SHORTEST_PAUSE);
             }
         }
     }
 }
 
-/// The shortest pause between two questions that no release in this process has asked for.
+/// The shortest pause between two requests, unless a release in this process triggers the second.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
 impl State {
@@ -200,7 +200,7 @@ impl State {
         }
     }
 
-    /// Takes a waiter out of the line.
+    /// Removes a waiter from the queue.
     pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<Waiter> {
         let waiter = self.waiters.remove(&ticket)?;
         if let Some(until) = waiter.until {
@@ -209,23 +209,24 @@ impl State {
         Some(waiter)
     }
 
-    /// Refuses the waiters whose time is over; returns whether there are some for whom nothing was asked yet.
-    fn refuse_late(&mut self, now: Instant) -> bool {
+    /// Refuses the waiters whose wait limit has passed. Returns whether a request is needed for some of them, because none
+    /// was sent yet, or because the lease in the last answer may have ended since.
+    fn refuse_late(&mut self, now: Instant, clock: ClientTime) -> bool {
         let late: Vec<_> = self.limits.range(..=(now, Ticket::MAX)).copied().collect();
         let mut unanswered = false;
         for (until, ticket) in late {
             let Some(waiter) = self.waiters.get_mut(&ticket) else { continue };
-            let refusal = match &self.last {
-                Some((serves, refusal)) if ticket < *serves => Some(refusal),
+            let known = match &self.last {
+                Some((serves, known)) if ticket < *serves => Some(known),
                 _ => waiter.first.as_ref(),
             };
-            match (&waiter.slot, refusal) {
+            match (&waiter.slot, known.filter(|known| known.counts(until, clock))) {
                 (Slot::Waiting | Slot::Asleep, None) => {
                     unanswered = true;
                     continue;
                 }
-                (Slot::Waiting | Slot::Asleep, Some(refusal)) => {
-                    let refusal = refusal.clone();
+                (Slot::Waiting | Slot::Asleep, Some(known)) => {
+                    let refusal = known.refusal.clone();
                     waiter.settle(Slot::Refused(refusal));
                 }
                 _ => {}
@@ -235,7 +236,7 @@ impl State {
         unanswered
     }
 
-    /// Takes back a grant that was not collected in time, so that the next in line is asked for.
+    /// Takes back a grant that was not collected in time, so that the next waiter gets its turn.
     fn take_back(&mut self, engine: &Arc<Engine>, now: Instant) {
         let Some((ticket, until)) = self.granted else { return };
         let waiter = self.waiters.get_mut(&ticket).filter(|waiter| matches!(waiter.slot, Slot::Granted(_)));
@@ -252,7 +253,7 @@ impl State {
         }
     }
 
-    /// The question to send now.
+    /// Returns the request to send now.
     fn next_question(&mut self, now: Instant, unanswered: bool) -> Option<(Ticket, InsertRequest)> {
         let is_due = self.ask_now || unanswered || now >= self.ask_at;
         if self.asking.is_some() || !is_due || self.opened_until.is_some_and(|until| now < until) {
@@ -270,22 +271,22 @@ impl State {
         waiting.next().map(|(ticket, waiter)| (*ticket, waiter))
     }
 
-    /// How long until the next question; `None` if one is under way or there is none to ask.
+    /// How long until the next request; `None` if one is in flight or no waiter needs one.
     fn ask_in(&self, now: Instant) -> Option<Duration> {
         let is_next = self.asking.is_none() && self.first().is_some();
         let at = self.opened_until.map_or(self.ask_at, |until| until.max(self.ask_at));
         is_next.then(|| at.saturating_duration_since(now))
     }
 
-    /// How long until the next question may come at the earliest, if no release in this process asks for it.
+    /// The minimum time until the next request, unless a release in this process triggers it.
     fn pause_at_least(&self, now: Instant) -> Duration {
         let earliest = self.asked_at + SHORTEST_PAUSE;
         let earliest = self.opened_until.map_or(earliest, |until| until.max(earliest));
         earliest.saturating_duration_since(now)
     }
 
-    /// How long until there is something else to do, if nothing happens before.
-    fn look_in(&self, now: Instant) -> Option<Duration> {
+    /// How long until there is something to do, if nothing happens before.
+    fn wake_in(&self, now: Instant) -> Option<Duration> {
         let limit = self.limits.range((now, Ticket::MAX)..).next().map(|(until, _)| *until);
         let at = limit.into_iter().chain(self.granted.map(|(_, until)| until)).min();
         at.map(|at| at.saturating_duration_since(now)).into_iter().chain(self.ask_in(now)).min()
@@ -309,7 +310,7 @@ impl State {
         self.ask_at = now + pause;
         let Some(waiter) = self.waiters.get_mut(&ticket) else { return };
         if is_late {
-            // Its question may take effect at any time: that token is used up.
+            // The request may take effect at any time, so its owner token cannot be used again.
             engine.give_up(&waiter.request, Some(asked), waiter.is_unknown);
             waiter.begin_anew();
         }
@@ -317,12 +318,12 @@ impl State {
         match result {
             Ok(Inserted::Granted(lease)) => {
                 let request = waiter.request.clone();
-                // What the others were told before is over, and a release before this grant is no news.
+                // Earlier refusals are out of date, and so is a release before this grant.
                 (self.last, self.ask_now) = (None, false);
                 self.held = Pauses::while_held();
                 if matches!(waiter.slot, Slot::Waiting | Slot::Asleep) {
-                    let patience = request.ttl.duration().map_or(PATIENCE, |ttl| PATIENCE.min(ttl / 4));
-                    self.granted = Some((ticket, now + patience));
+                    let limit = request.ttl.duration().map_or(UNPOLLED_LIMIT, |ttl| UNPOLLED_LIMIT.min(ttl / 4));
+                    self.granted = Some((ticket, now + limit));
                     let is_unknown = std::mem::take(&mut waiter.is_unknown);
                     waiter.settle(Slot::Granted(Granted { request, lease, sent, is_unknown }));
                 } else {
@@ -331,16 +332,17 @@ impl State {
             }
             Ok(Inserted::Held(holder)) => {
                 if let Some(end) = holder.expires_in.filter(|end| !end.is_zero() && *end < pause) {
-                    // The lease ends before the next question would come: ask then.
+                    // The lease ends before the next request would be sent: send it then.
                     self.ask_at = now + end + SHORTEST_PAUSE / 2;
                 }
-                let is_new = !matches!(&self.last, Some((_, Refusal::Held(last))) if last.fence == holder.fence);
+                let last = self.last.as_ref().map(|(_, known)| &known.refusal);
+                let is_new = !matches!(last, Some(Refusal::Held(last)) if last.fence == holder.fence);
                 if is_new {
                     telemetry::waiting(&waiter.request.lock_id, &holder);
                 }
-                self.last = Some((serves, Refusal::Held(holder)));
+                self.last = Some((serves, KnownRefusal::new(Refusal::Held(holder), self.asked_at, sent)));
             }
-            // An attempt whose reply was lost was granted, and an operator has ended it. That token is used up.
+            // An attempt whose reply was lost was granted, and an operator has ended it. The owner token is spent.
             Ok(Inserted::Spent) => {
                 if waiter.is_unknown {
                     engine.give_up(&waiter.request, None, true);
@@ -361,7 +363,7 @@ impl State {
                         }
                     }
                 }
-                self.last = Some((serves, refusal));
+                self.last = Some((serves, KnownRefusal::new(refusal, self.asked_at, sent)));
             }
         }
         let is_gone = self.waiters.get(&ticket).is_some_and(|waiter| matches!(waiter.slot, Slot::Gone));

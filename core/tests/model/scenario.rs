@@ -28,7 +28,7 @@ pub(crate) enum Request {
     },
 }
 
-/// One step of a course. Statements and reads are numbered from zero, in the order in which they begin.
+/// One step of a scenario. Statements and reads are numbered from zero, in the order in which they begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Time passes, for clients and store alike.
@@ -49,13 +49,13 @@ pub(crate) enum Step {
 
 /// The steps of one seed. They do not depend on what the store returns.
 #[derive(Debug)]
-pub(crate) struct Course {
+pub(crate) struct Scenario {
     pub(crate) steps: Vec<Step>,
     /// How many owner tokens there are.
     pub(crate) owners: usize,
 }
 
-impl Course {
+impl Scenario {
     pub(crate) fn new(seed: u64) -> Self {
         let mut plan = Plan::new(seed);
         for _ in 0..plan.random.between(8, 60) {
@@ -65,7 +65,7 @@ impl Course {
     }
 }
 
-/// How the clock misbehaves in a course.
+/// How the clock misbehaves in a scenario.
 #[derive(Debug, Clone, Copy)]
 enum Clock {
     Right,
@@ -76,7 +76,7 @@ enum Clock {
     Ahead(i64),
 }
 
-/// What adds to a course.
+/// What adds to a scenario.
 #[derive(Debug, Clone, Copy)]
 enum Action {
     Wait,
@@ -92,8 +92,8 @@ enum Action {
 }
 
 impl Action {
-    /// The weights that an action may have. Each course has its own, and goes without some actions, because what is rare
-    /// in the average of all courses has to be frequent in some.
+    /// The weights that an action may have. Each scenario has its own, and goes without some actions, because what is rare
+    /// in the average of all scenarios has to be frequent in some.
     const WEIGHTS: [(Action, [u64; 3]); 9] = [
         (Action::Wait, [10, 20, 30]),
         (Action::Request, [30, 40, 50]),
@@ -204,7 +204,7 @@ impl Plan {
     fn next(&mut self) {
         match self.action() {
             Action::Wait => {
-                // Mostly short: after a long time every lease is over, and the course begins anew.
+                // Mostly short: after a long time every lease is over, and the scenario begins anew.
                 let mut wait = self.random.pick(&self.waits);
                 for _ in 0..self.redrawn {
                     wait = wait.min(self.random.pick(&self.waits));

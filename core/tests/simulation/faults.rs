@@ -52,7 +52,7 @@ pub(crate) enum Single {
 
 /// How the store does in one run.
 #[derive(Debug)]
-pub(crate) struct Weather {
+pub(crate) struct FaultPlan {
     /// The TTL, in milliseconds, around which the times of the run are drawn.
     pub(crate) scale: u64,
     /// The shortest TTL of the run, in milliseconds.
@@ -67,7 +67,7 @@ pub(crate) struct Weather {
     outages: Vec<(Duration, Duration)>,
 }
 
-impl Weather {
+impl FaultPlan {
     pub(crate) fn draw(random: &mut Random) -> Self {
         let scale = random.pick(&[200, 200, 500, 1_000, 1_000, 4_000, 4_000, 20_000]);
         let calm_from = random.millis(0, 12 * scale);

@@ -1,8 +1,8 @@
-//! The waiters for a lock, in the order in which they came.
+//! The waiters for each lock, in order of arrival.
 //!
-//! The background asks for them: one question at a time for each lock id, in the name of the first waiter; the answer serves
-//! all who came before it was sent. So ten thousand waiters cost as much as one, and a waiter whose future is not polled
-//! delays no one.
+//! A background task sends one request at a time for each lock id, on behalf of the first waiter. A refusal applies to all
+//! waiters that arrived before the request was sent. So ten thousand waiters cost as much as one, and a waiter whose future
+//! is not polled does not delay the others.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -14,109 +14,109 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::Engine;
-use super::line::{Line, Service, Slot, State, Waiter, serve};
+use super::wait_queue::{Service, Slot, State, WaitQueue, Waiter, serve};
 use crate::values::ClientTime;
 use crate::{Holder, InsertRequest, Lease, LockId, StoreError, StoreErrorKind};
 
-/// How long the others wait for a waiter whose future is not polled: to collect its grant, or to join the line.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the others wait for a waiter whose future is not polled, to collect its grant or to join the queue.
+pub(crate) const UNPOLLED_LIMIT: Duration = Duration::from_secs(1);
 
-/// The lines, one for each lock id for which anyone waits.
+/// The wait queues, one for each lock id that has waiters.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
-    lines: Mutex<HashMap<LockId, Arc<Line>>>,
+pub(crate) struct WaitQueues {
+    queues: Mutex<HashMap<LockId, Arc<WaitQueue>>>,
     tickets: AtomicU64,
 }
 
 /// The order of arrival.
 pub(crate) type Ticket = u64;
 
-impl Queue {
+impl WaitQueues {
     /// The next ticket.
     pub(crate) fn ticket(&self) -> Ticket {
         self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Opens a line for the first who asks for a lock; `None` if there is one, in which a newcomer has to queue.
+    /// Opens a queue for the first request for a lock. `None` if there is a queue, which a newcomer must join.
     pub(crate) fn open(&self, lock_id: &LockId, now: Instant) -> Option<First<'_>> {
-        let mut lines = lock(&self.lines);
-        if lines.contains_key(lock_id) {
+        let mut queues = lock(&self.queues);
+        if queues.contains_key(lock_id) {
             return None;
         }
-        let state = State { opened_until: Some(now + PATIENCE), ..State::new(now) };
-        let line = Arc::new(Line { lock_id: lock_id.clone(), state: Mutex::new(state), changed: Notify::new() });
-        lines.insert(lock_id.clone(), Arc::clone(&line));
-        Some(First { queue: self, line })
+        let state = State { opened_until: Some(now + UNPOLLED_LIMIT), ..State::new(now) };
+        let queue = Arc::new(WaitQueue { lock_id: lock_id.clone(), state: Mutex::new(state), changed: Notify::new() });
+        queues.insert(lock_id.clone(), Arc::clone(&queue));
+        Some(First { queues: self, queue })
     }
 
-    /// Removes a line in which no one waits, and that no one has opened; returns whether no one waits.
-    pub(crate) fn close(&self, line: &Line) -> bool {
-        let mut lines = lock(&self.lines);
-        let mut state = lock(&line.state);
+    /// Removes a queue without waiters, unless a first request keeps it open. Returns whether it has no waiters.
+    pub(crate) fn close(&self, queue: &WaitQueue) -> bool {
+        let mut queues = lock(&self.queues);
+        let mut state = lock(&queue.state);
         let is_empty = state.waiters.is_empty();
         if is_empty {
             state.is_served = false;
             if state.opened_until.is_none()
-                && lines.get(&line.lock_id).is_some_and(|known| std::ptr::eq(&**known, line))
+                && queues.get(&queue.lock_id).is_some_and(|known| std::ptr::eq(&**known, queue))
             {
-                lines.remove(&line.lock_id);
+                queues.remove(&queue.lock_id);
             }
         }
         is_empty
     }
 
-    /// Asks for the next waiter at once: the lock was released in this process.
+    /// Sends the request of the next waiter at once: the lock was released in this process.
     pub(crate) fn released(&self, lock_id: &LockId) {
-        let line = lock(&self.lines).get(lock_id).cloned();
-        if let Some(line) = line {
-            lock(&line.state).ask_now = true;
-            line.changed.notify_one();
+        let queue = lock(&self.queues).get(lock_id).cloned();
+        if let Some(queue) = queue {
+            lock(&queue.state).ask_now = true;
+            queue.changed.notify_one();
         }
     }
 }
 
-/// The first who asks for a lock. Others queue behind its question.
+/// The first request for a lock. Others wait for its answer.
 #[derive(Debug)]
 pub(crate) struct First<'a> {
-    queue: &'a Queue,
-    line: Arc<Line>,
+    queues: &'a WaitQueues,
+    queue: Arc<WaitQueue>,
 }
 
 impl Drop for First<'_> {
     fn drop(&mut self) {
-        let mut state = lock(&self.line.state);
+        let mut state = lock(&self.queue.state);
         state.opened_until = None;
         let is_served = state.is_served;
         drop(state);
         if is_served {
-            self.line.changed.notify_one();
+            self.queue.changed.notify_one();
         } else {
-            self.queue.close(&self.line);
+            self.queues.close(&self.queue);
         }
     }
 }
 
-/// A waiter that joins a line.
+/// A waiter that joins a queue.
 #[derive(Debug)]
 pub(crate) struct Joining {
     pub(crate) ticket: Ticket,
     pub(crate) request: InsertRequest,
     /// When it gives up; never if `None`.
     pub(crate) until: Option<Instant>,
-    /// The answer to a question of its own, before it joined.
-    pub(crate) first: Option<Refusal>,
-    /// Whether the store may have granted that question.
+    /// The answer to its own request, before it joined.
+    pub(crate) first: Option<KnownRefusal>,
+    /// Whether the store may have granted that request.
     pub(crate) is_unknown: bool,
 }
 
 /// A lock that a waiter was granted.
 #[derive(Debug)]
 pub(crate) struct Granted {
-    /// The request that was granted: the owner may be another than that of the waiter's first.
+    /// The request that was granted. Its owner token may differ from that of the waiter's first request.
     pub(crate) request: InsertRequest,
     pub(crate) lease: Lease,
     pub(crate) sent: ClientTime,
-    /// Whether an attempt before had an unknown outcome, so that it may still take effect.
+    /// Whether an earlier attempt had an unknown outcome, so that it may still take effect.
     pub(crate) is_unknown: bool,
 }
 
@@ -127,41 +127,67 @@ pub(crate) enum Refusal {
     Failed(StoreError),
 }
 
+/// A refusal, and when its request was sent.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownRefusal {
+    pub(crate) refusal: Refusal,
+    asked_at: Instant,
+    /// When the lease in it ends, unless it is renewed or released.
+    lasts_until: Option<ClientTime>,
+}
+
+impl KnownRefusal {
+    /// A refusal of a request that was sent at `asked_at`, which is `sent` on the client's clock.
+    pub(crate) fn new(refusal: Refusal, asked_at: Instant, sent: ClientTime) -> Self {
+        let lasts = match &refusal {
+            Refusal::Held(holder) => holder.expires_in,
+            Refusal::Failed(_) => None,
+        };
+        Self { refusal, asked_at, lasts_until: lasts.map(|lasts| sent + lasts) }
+    }
+
+    /// Whether a waiter whose limit was `limit` can be refused with it at `now`. The store may be down since, and the lock
+    /// free.
+    pub(crate) fn counts(&self, limit: Instant, now: ClientTime) -> bool {
+        self.asked_at >= limit || self.lasts_until.is_none_or(|end| now < end)
+    }
+}
+
 impl Engine {
-    /// Joins the line for a lock.
+    /// Joins the wait queue of a lock.
     pub(crate) fn join(self: &Arc<Self>, joining: Joining) -> Place {
         let Joining { ticket, request, until, first, is_unknown } = joining;
         let lock_id = request.lock_id.clone();
-        let mut lines = lock(&self.queue.lines);
-        let line = lines.entry(lock_id.clone()).or_insert_with(|| {
-            Arc::new(Line { lock_id, state: Mutex::new(State::new(self.time.now())), changed: Notify::new() })
+        let mut queues = lock(&self.wait_queues.queues);
+        let queue = queues.entry(lock_id.clone()).or_insert_with(|| {
+            Arc::new(WaitQueue { lock_id, state: Mutex::new(State::new(self.time.now())), changed: Notify::new() })
         });
-        let line = Arc::clone(line);
-        let mut state = lock(&line.state);
+        let queue = Arc::clone(queue);
+        let mut state = lock(&queue.state);
         let is_served = std::mem::replace(&mut state.is_served, true);
         if first.is_some() {
-            // After a question of its own the next comes after a pause.
+            // After its own request, the next one follows after a pause.
             state.ask_at = self.time.now() + state.held.next(&self.jitter);
         }
         let waiter = Waiter { request, until, first, is_unknown, slot: Slot::Waiting, waker: None, pending: None };
         state.waiters.insert(ticket, waiter);
         state.limits.extend(until.map(|until| (until, ticket)));
         drop(state);
-        drop(lines);
+        drop(queues);
         if is_served {
-            line.changed.notify_one();
+            queue.changed.notify_one();
         } else {
-            self.runner.spawn(serve(Service::new(self, &line)));
+            self.runner.spawn(serve(Service::new(self, &queue)));
         }
-        Place { engine: Arc::clone(self), line, ticket }
+        Place { engine: Arc::clone(self), queue, ticket }
     }
 }
 
-/// A place in a line. Dropping it leaves the line; what was granted meanwhile is released.
+/// A place in a wait queue. Dropping it leaves the queue; a lock that was granted meanwhile is released.
 #[derive(Debug)]
 pub(crate) struct Place {
     engine: Arc<Engine>,
-    line: Arc<Line>,
+    queue: Arc<WaitQueue>,
     ticket: Ticket,
 }
 
@@ -175,7 +201,7 @@ impl Place {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Granted, Refusal>> {
-        let mut state = lock(&self.line.state);
+        let mut state = lock(&self.queue.state);
         let Some(waiter) = state.waiters.get_mut(&self.ticket) else {
             let message = "the waiting ended, because the background of the mutex has ended";
             let failed = StoreError::new(StoreErrorKind::Other, message);
@@ -185,7 +211,7 @@ impl Place {
             Slot::Granted(granted) => {
                 state.leave(self.ticket);
                 drop(state);
-                self.line.changed.notify_one();
+                self.queue.changed.notify_one();
                 Poll::Ready(Ok(granted))
             }
             Slot::Refused(refusal) => {
@@ -196,7 +222,7 @@ impl Place {
                 waiter.waker = Some(context.waker().clone());
                 if matches!(slot, Slot::Asleep) {
                     drop(state);
-                    self.line.changed.notify_one();
+                    self.queue.changed.notify_one();
                 }
                 Poll::Pending
             }
@@ -210,18 +236,18 @@ impl Drop for Place {
         if self.engine.forked().is_some() {
             return;
         }
-        let mut state = lock(&self.line.state);
+        let mut state = lock(&self.queue.state);
         let asking = state.asking == Some(self.ticket);
         let Some(waiter) = state.waiters.get_mut(&self.ticket) else { return };
         let slot = std::mem::replace(&mut waiter.slot, Slot::Gone);
         waiter.waker = None;
         if asking {
-            // The answer to the question under way decides what is to be released; until then something may be.
-            waiter.pending = Some(self.engine.releases.enter(self.line.lock_id.clone()));
+            // The answer to the request in flight decides whether a lock has to be released.
+            waiter.pending = Some(self.engine.releases.enter(self.queue.lock_id.clone()));
         }
         let left = if asking { None } else { state.leave(self.ticket) };
         drop(state);
-        self.line.changed.notify_one();
+        self.queue.changed.notify_one();
         if let Slot::Granted(granted) = slot {
             self.engine.give_up(&granted.request, None, granted.is_unknown);
         } else if let Some(waiter) = left.filter(|waiter| waiter.is_unknown) {

@@ -1,17 +1,17 @@
-//! While the command runs: signals and each new deadline are sent to its keeper.
+//! While the command runs, sends signals and each new deadline to its keeper.
 
 use std::time::Duration;
 
 use db_mutex::{Guard, Ttl};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::args::RunArgs;
+use crate::args::{RunArgs, refuse_short_ttl};
 use crate::exit::{Failure, USAGE};
 use crate::keeper::{BootTime, Deadline, Keeper, Order, Report, Status, Witness};
 use crate::print;
 use crate::signals::Signals;
 
-/// How long before the end of the lease a command is asked to end.
+/// How long before the end of the lease the command gets SIGTERM.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Notice(pub(crate) Duration);
 
@@ -19,12 +19,15 @@ impl Notice {
     pub(crate) fn of(args: &RunArgs, ttl: Ttl) -> Result<Self, Failure> {
         let default = Duration::from_secs(10);
         let Some(lease) = ttl.duration() else { return Ok(Self(args.kill_after.unwrap_or(default))) };
-        // A lease that is renewed is renewed when a third of it is over, and that may take a while.
+        // The option was checked before.
+        refuse_short_ttl(lease)
+            .map_err(|what| Failure::new(USAGE, format!("DB_MUTEX_TTL_SECONDS is too small: {what}")))?;
+        // A lease is renewed when a third of it is over, and the renewal may take a while.
         let longest = if args.no_renew { lease / 4 * 3 } else { lease / 2 };
         match args.kill_after {
             Some(kill_after) if kill_after > longest => {
                 let message = format!(
-                    "--kill-after {} leaves the command too little of a ttl of {}; give at most {}",
+                    "--kill-after {} is too long for a ttl of {}; give at most {}",
                     print::span(kill_after),
                     print::span(lease),
                     print::span(longest)
@@ -41,32 +44,32 @@ impl Notice {
 pub(crate) enum Outcome {
     ByItself {
         status: Status,
-        /// What it has left running in its process group.
+        /// The processes that it has left running in its process group.
         left: Vec<String>,
     },
     /// The lock was lost, or about to be.
     Ended {
-        /// What could not be ended.
+        /// The processes that could not be terminated.
         left: Vec<String>,
     },
     TooLate,
     NotStarted(String),
-    /// The keeper was killed, and what it kept with it.
+    /// The keeper was killed, and the command with it.
     KeeperGone,
 }
 
-/// A lock under which a command runs.
+/// The supervision of a command that runs under a lock.
 #[derive(Clone, Copy)]
-pub(crate) struct Watch<'a> {
+pub(crate) struct Supervision<'a> {
     pub(crate) guard: &'a Guard,
     pub(crate) notice: Notice,
     pub(crate) ttl: Ttl,
 }
 
-impl Watch<'_> {
-    /// Until when the command may work, as things stand.
+impl Supervision<'_> {
+    /// Until when the command may work, as the lease is now.
     pub(crate) fn deadline(&self) -> Deadline {
-        // First, so that the end is too early rather than too late.
+        // Read first, so that the end is too early rather than too late.
         let now = BootTime::now();
         let (Some(left), Some(ttl)) = (self.guard.remaining(), self.ttl.duration()) else {
             return Deadline { ask_at: BootTime::NEVER, kill_at: BootTime::NEVER, last: BootTime::NEVER };
@@ -77,31 +80,31 @@ impl Watch<'_> {
         Deadline { ask_at: kill_at.before(self.notice.0), kill_at, last }
     }
 
-    /// How often there may be a new deadline.
+    /// How often to check for a new deadline.
     pub(crate) fn interval(&self) -> Duration {
         self.ttl.duration().map_or(Duration::from_secs(3600), |ttl| ttl / 12).max(Duration::from_millis(10))
     }
 
     /// Passes signals and deadlines on until the command has ended.
-    pub(crate) async fn attend(
+    pub(crate) async fn supervise(
         self,
         keeper: &mut Keeper,
         witness: Option<Witness>,
         signals: &mut Signals,
         in_terminal: bool,
     ) -> Outcome {
-        let mut told = self.deadline();
+        let mut sent = self.deadline();
         let mut is_lost = false;
-        let mut look = interval(self.interval());
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(self.interval());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let report = loop {
             tokio::select! {
                 biased;
-                _ = look.tick(), if !is_lost => {
+                _ = ticks.tick(), if !is_lost => {
                     let deadline = self.deadline();
-                    if deadline.kill_at > told.kill_at.after(Duration::from_millis(1)) {
-                        told = deadline;
-                        keeper.tell(&Order::Deadline(deadline));
+                    if deadline.kill_at > sent.kill_at.after(Duration::from_millis(1)) {
+                        sent = deadline;
+                        keeper.send(&Order::Deadline(deadline));
                     }
                 }
                 report = keeper.report() => break report,
@@ -109,12 +112,12 @@ impl Watch<'_> {
                     if signal.is_of_child() {
                         keeper.reap();
                     } else if !(in_terminal && signal.to_group) {
-                        keeper.tell(&Order::Signal(signal.number));
+                        keeper.send(&Order::Signal(signal.number));
                     }
                 }
                 _ = self.guard.lost(), if !is_lost => {
                     is_lost = true;
-                    keeper.tell(&Order::End);
+                    keeper.send(&Order::End);
                 }
             }
         };
@@ -130,7 +133,7 @@ impl Watch<'_> {
             }
         };
         // It ends while the lock is released.
-        keeper.tell(&Order::Done);
+        keeper.send(&Order::Done);
         outcome
     }
 }
