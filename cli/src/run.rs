@@ -129,15 +129,16 @@ async fn locked(cli: &Cli, args: &RunArgs, command: Command, signals: &mut Signa
     environment.retain(|(name, _)| additions.iter().all(|(added, _)| name != added));
     environment.extend(additions.iter().map(|(name, value)| (name.into(), value.into())));
     let in_terminal = is_at_terminal();
-    // From now on the signals of a terminal reach the command's process; one that came before ends this run.
-    let ready = tokio::select! {
-        biased;
-        signal = signals.next_that_ends() => {
-            release(&mutex, guard, args.release_timeout, signals).await;
-            return Ok(Status::Signaled(signal));
-        }
-        report = keeper.stands_by() => report,
+    // Once the keeper stands by, the signals of a terminal reach the command's process. One that came before may not have
+    // reached it, and ends this run.
+    let (ready, signal) = tokio::select! {
+        signal = signals.next_that_ends() => (Ok(None), Some(signal)),
+        report = keeper.stands_by() => (report, signals.that_has_ended()),
     };
+    if let Some(signal) = signal {
+        release(&mutex, guard, args.release_timeout, signals).await;
+        return Ok(Status::Signaled(signal));
+    }
     let plan = Plan {
         file: program.file,
         arguments: program.arguments,

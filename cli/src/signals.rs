@@ -1,18 +1,21 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal as Named, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::unistd::{getpid, getsid};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix_libc_wrappers::process::SignalExt;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::keeper::Questions;
+use crate::keeper::{BootTime, Questions};
 
 /// The signals that this process leaves to the kernel: those of its own faults, those that stop and continue a job, and
 /// those with which the kernel limits it.
@@ -71,33 +74,15 @@ impl Blocked {
         Ok(signals.thread_unblock()?)
     }
 
-    /// Starts reading them, on a thread that lives as long as the process. `witness` finds out which were sent to the whole
-    /// process group; without one, only those of the terminal are recognised.
-    pub(crate) fn listen(&self, mut witness: Option<Questions>) -> io::Result<Signals> {
-        let source = SignalFd::with_flags(&self.signals, SfdFlags::SFD_CLOEXEC)?;
-        let (sender, received) = unbounded_channel();
-        let ignored = self.ignored;
-        let read = move || {
-            while let Ok(Some(read)) = source.read_signal() {
-                // One that is blocked arrives though it is ignored.
-                let is_ignored = ignored & 1u64.checked_shl(read.ssi_signo.saturating_sub(1)).unwrap_or(0) != 0;
-                if is_ignored {
-                    continue;
-                }
-                let mut received = Received::of(&read);
-                if let Some(witness) = &mut witness
-                    && !received.is_of_child()
-                    && !received.to_group
-                {
-                    received.to_group = witness.has_received(received.number);
-                }
-                if sender.send(received).is_err() {
-                    return;
-                }
-            }
-        };
-        thread::Builder::new().name("signals".into()).spawn(read)?;
-        Ok(Signals { received, blocked: self.before.clone(), kept: VecDeque::new() })
+    /// Starts listening to them. `witness` finds out which were sent to the whole process group; without one, only those of
+    /// the terminal are recognised.
+    pub(crate) fn listen(&self, witness: Option<Questions>) -> io::Result<Signals> {
+        Ok(Signals {
+            source: Source::start(&self.signals, self.ignored)?,
+            asked: witness.map(Asked::start).transpose()?,
+            blocked: self.before.clone(),
+            kept: VecDeque::new(),
+        })
     }
 }
 
@@ -121,9 +106,99 @@ impl Received {
     }
 }
 
+/// Where they are read.
+#[derive(Debug)]
+struct Source {
+    signals: SignalFd,
+    /// Told that there may be one.
+    came: Arc<Notify>,
+    ignored: u64,
+}
+
+impl Source {
+    /// Starts the thread that waits for them, and lives as long as the process. It leaves them to be read.
+    fn start(which: &SigSet, ignored: u64) -> io::Result<Self> {
+        let signals = SignalFd::with_flags(which, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let events = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        // Once for each, whether those before were read or not.
+        events.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
+        let came = Arc::new(Notify::new());
+        let told = Arc::clone(&came);
+        let wait = move || {
+            while matches!(events.wait(&mut [EpollEvent::empty()], EpollTimeout::NONE), Ok(_) | Err(Errno::EINTR)) {
+                told.notify_one();
+            }
+        };
+        thread::Builder::new().name("signals".into()).spawn(wait)?;
+        Ok(Self { signals, came, ignored })
+    }
+
+    /// One that has already come.
+    fn take(&self) -> Option<Received> {
+        loop {
+            let read = self.signals.read_signal().ok().flatten()?;
+            // One that is blocked arrives though it is ignored.
+            if self.ignored & 1u64.checked_shl(read.ssi_signo.saturating_sub(1)).unwrap_or(0) == 0 {
+                return Some(Received::of(&read));
+            }
+        }
+    }
+
+    /// # Cancellation safety
+    /// If the future is dropped, nothing is lost.
+    async fn next(&self) -> Received {
+        loop {
+            if let Some(received) = self.take() {
+                return received;
+            }
+            self.came.notified().await;
+        }
+    }
+}
+
+/// The thread that asks the witness, because an answer takes time.
+#[derive(Debug)]
+struct Asked {
+    questions: mpsc::Sender<(Received, BootTime)>,
+    answers: UnboundedReceiver<Received>,
+}
+
+impl Asked {
+    fn start(mut witness: Questions) -> io::Result<Self> {
+        let (questions, asked) = mpsc::channel::<(Received, BootTime)>();
+        let (answer, answers) = unbounded_channel();
+        let ask = move || {
+            for (received, at) in asked {
+                let to_group = witness.has_received(received.number, at);
+                if answer.send(Received { to_group, ..received }).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("witness".into()).spawn(ask)?;
+        Ok(Self { questions, answers })
+    }
+
+    /// # Cancellation safety
+    /// If the future is dropped, nothing is lost.
+    async fn next(asked: &mut Option<Self>) -> Received {
+        let answer = match asked {
+            Some(asked) => asked.answers.recv().await,
+            None => None,
+        };
+        match answer {
+            Some(received) => received,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// The signals that come. The kernel keeps each until it is read here, so that none which was sent before a given moment is
+/// still on its way after it.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    received: UnboundedReceiver<Received>,
+    source: Source,
+    asked: Option<Asked>,
     /// What the caller has blocked.
     blocked: Vec<i32>,
     /// Those of them that have come before the command was there.
@@ -136,23 +211,31 @@ impl Signals {
     /// # Cancellation safety
     /// If the future is dropped, nothing is lost.
     pub(crate) async fn next(&mut self) -> Received {
-        match self.kept.pop_front() {
-            Some(kept) => kept,
-            None => self.receive().await,
-        }
-    }
-
-    async fn receive(&mut self) -> Received {
-        match self.received.recv().await {
-            Some(received) => received,
-            // They can be read for as long as the process lives.
-            None => std::future::pending().await,
+        loop {
+            if let Some(kept) = self.kept.pop_front() {
+                return kept;
+            }
+            let received = tokio::select! {
+                biased;
+                answered = Asked::next(&mut self.asked) => return answered,
+                received = self.source.next() => received,
+            };
+            match &self.asked {
+                Some(asked) if !received.is_of_child() && !received.to_group => {
+                    // Without the thread, which lives as long as this, there is no answer to wait for.
+                    if asked.questions.send((received, BootTime::now())).is_err() {
+                        return received;
+                    }
+                }
+                _ => return received,
+            }
         }
     }
 
     /// Takes no notice of those that have come until now.
     pub(crate) fn forget(&mut self) {
-        while self.received.try_recv().is_ok() {}
+        while self.source.take().is_some() {}
+        while self.asked.as_mut().is_some_and(|asked| asked.answers.try_recv().is_ok()) {}
         self.kept.clear();
     }
 
@@ -163,15 +246,33 @@ impl Signals {
     /// If the future is dropped, nothing is lost.
     pub(crate) async fn next_that_ends(&mut self) -> i32 {
         loop {
-            let received = self.receive().await;
-            if HARMLESS.contains(&received.number) {
-                continue;
+            let received = self.source.next().await;
+            if let Some(number) = self.ends(received) {
+                return number;
             }
-            if !self.blocked.contains(&received.number) {
-                return received.number;
-            }
-            self.kept.push_back(received);
         }
+    }
+
+    /// Such a signal that was sent before this is called, if there is one.
+    pub(crate) fn that_has_ended(&mut self) -> Option<i32> {
+        while let Some(received) = self.source.take() {
+            if let Some(number) = self.ends(received) {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn ends(&mut self, received: Received) -> Option<i32> {
+        if HARMLESS.contains(&received.number) {
+            return None;
+        }
+        if !self.blocked.contains(&received.number) {
+            return Some(received.number);
+        }
+        // The command's process may have received it as well, or not yet have been there. Blocked, two of them are one.
+        self.kept.push_back(Received { to_group: false, ..received });
+        None
     }
 }
 
@@ -204,7 +305,7 @@ pub(crate) fn die_of(number: i32) {
     let _ = SigSet::all().thread_unblock();
     // Rust catches some to report an overflow of the stack; for any other reason its handler removes itself.
     for _ in 0..2 {
-        // To this thread: the one that reads signals could take one that is sent to the process.
+        // To this thread: another could take one that is sent to the process.
         match Named::try_from(number) {
             Ok(signal) => drop(raise(signal)),
             Err(_) => {
@@ -213,5 +314,43 @@ pub(crate) fn die_of(number: i32) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Even if no other thread has run since: else one that was sent before the command's process was there could be taken for
+    /// one that has reached it.
+    #[test]
+    fn a_signal_that_was_sent_is_there_at_once() {
+        // In a thread of its own, so that the other tests keep their signals.
+        let test = || {
+            let blocked = Blocked::all().unwrap();
+            for _ in 0..100 {
+                let mut signals = blocked.listen(None).unwrap();
+                assert_eq!(signals.that_has_ended(), None);
+                raise(Named::SIGUSR1).unwrap();
+                assert_eq!(signals.that_has_ended(), Some(Named::SIGUSR1 as i32));
+            }
+        };
+        thread::spawn(test).join().unwrap();
+    }
+
+    /// One that the caller had blocked is for the command, whichever processes it has reached.
+    #[test]
+    fn a_signal_that_the_caller_blocks_is_kept_for_the_command() {
+        let test = || {
+            let usr2 = SigSet::from_iter([Named::SIGUSR2]);
+            usr2.thread_block().unwrap();
+            let mut signals = Blocked::all().unwrap().listen(None).unwrap();
+            raise(Named::SIGUSR2).unwrap();
+            assert_eq!(signals.that_has_ended(), None);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let kept = runtime.block_on(signals.next());
+            assert_eq!(kept, Received { number: Named::SIGUSR2 as i32, to_group: false });
+        };
+        thread::spawn(test).join().unwrap();
     }
 }

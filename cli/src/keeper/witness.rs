@@ -101,7 +101,7 @@ impl Witness {
         Ok(Self { child, socket: ours })
     }
 
-    /// The part for the thread that reads signals, because an answer takes time.
+    /// The part for the thread that asks, because an answer takes time.
     pub(crate) fn questions(&self) -> io::Result<Questions> {
         Ok(Questions { socket: self.socket.try_clone()?, asked: 0, wait: ANSWERING })
     }
@@ -124,12 +124,11 @@ pub(crate) struct Questions {
 }
 
 impl Questions {
-    /// Whether the group has received a signal that this process has just received.
+    /// Whether the group has received a signal that this process has read just now, at the time `read`.
     ///
     /// Exact for signals that come one at a time. The kernel makes one of two alike that come at once, and may have done so
     /// in one process and not in the other; then one of them may reach the command twice, or not.
-    pub(crate) fn has_received(&mut self, signal: i32) -> bool {
-        let read = BootTime::now();
+    pub(crate) fn has_received(&mut self, signal: i32, read: BootTime) -> bool {
         std::thread::sleep(SENDING);
         let answer = self.ask(signal, read);
         self.wait = if answer.is_ok() { ANSWERING } else { ANSWERING_AGAIN };
@@ -170,7 +169,7 @@ mod tests {
         ours.set_nonblocking(false).unwrap();
         let mut questions = Questions { socket: ours, asked: 0, wait: ANSWERING_AGAIN };
         let (sender, receiver) = channel();
-        std::thread::spawn(move || sender.send(questions.has_received(Signal::SIGTERM as i32)));
+        std::thread::spawn(move || sender.send(questions.has_received(Signal::SIGTERM as i32, BootTime::now())));
         assert_eq!(receiver.recv_timeout(Duration::from_secs(30)), Ok(false));
         drop(theirs);
     }
