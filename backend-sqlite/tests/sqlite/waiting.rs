@@ -137,6 +137,8 @@ async fn of_what_has_lost_its_caller_only_deletes_are_done() {
     begin(&mut inserting_many).await;
     begin(&mut releasing).await;
     drop((inserting, inserting_many, releasing));
+    // The thread is not in the middle of an attempt once it has answered this.
+    assert_eq!(store.list(&ListFilter::taken()).await.unwrap().len(), 1);
     other.execute_batch("ROLLBACK").unwrap();
 
     // Done after all of these.

@@ -120,7 +120,7 @@ fn at_a_terminal_it_reads_and_is_interrupted() {
     shell.keys("hello\n");
     assert_eq!(shell.code(number), 0);
     assert_eq!(sandbox.read("got"), "got:hello\n");
-    let number = shell.send(&format!("{contained} sh -c 'echo ready > again; sleep 1000'"));
+    let number = shell.send(&format!("{contained} sh -c 'echo ready > again; exec sleep 1000'"));
     sandbox.wait_for_line("again");
     shell.keys("\x03");
     shell.code(number);
