@@ -7,17 +7,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::pty::Shell;
-use crate::running::eventually;
+use crate::running::{eventually, state_of};
 use crate::sandbox::Sandbox;
 
 fn pid_in(sandbox: &Sandbox, file: &str) -> i32 {
     sandbox.wait_for_line(file).trim().parse().expect("a process id")
-}
-
-/// `T` for one that is stopped.
-fn state_of(pid: i32) -> Option<char> {
-    let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    line.rsplit_once(") ")?.1.chars().next()
 }
 
 fn wait_for_state(pid: i32, state: char) {
@@ -109,8 +103,7 @@ fn a_job_is_stopped_and_goes_on_in_the_foreground_and_in_the_background() {
     shell.keys("\x1a");
     assert_eq!(shell.code(number), 128 + 20);
     wait_for_state(child, 'T');
-    let number = shell.send("fg");
-    shell.keys("hello\n");
+    let number = shell.go_on_with(child, "hello\n");
     sandbox.wait_for_line("first");
     assert_eq!(sandbox.read("first"), "got:hello\n");
     shell.keys("\x1a");
@@ -172,8 +165,7 @@ fn a_job_in_the_background_is_stopped_when_it_reads_and_goes_on_in_the_foregroun
     let child = pid_in(&sandbox, "child");
     wait_for_state(child, 'T');
     shell.run("until jobs | grep -q Stopped; do sleep 0.05; done");
-    let number = shell.send("fg");
-    shell.keys("hello\n");
+    let number = shell.go_on_with(child, "hello\n");
     assert_eq!(shell.code(number), 0);
     assert_eq!(sandbox.read("got"), "got:hello\n");
     assert_eq!(sandbox.state("job"), "free");

@@ -182,11 +182,10 @@ const SITUATIONS: &[Situation] = &[
     ("Ctrl-Z, then fg", |bench| {
         let mut shell = bench.terminal();
         let number = shell.send("$W sh -c 'echo $$ > child; read line; exit 3'");
-        bench.child();
+        let child = bench.child();
         shell.keys("\x1a");
         let stopped = shell.code(number);
-        let number = shell.send("fg");
-        shell.keys("\n");
+        let number = shell.go_on_with(child, "\n");
         format!("$? is {stopped}, then {}", shell.code(number))
     }),
     ("Ctrl-Z for longer than the lease, then fg", |bench| {
@@ -197,16 +196,15 @@ const SITUATIONS: &[Situation] = &[
         let stopped = shell.code(number);
         sleep(PAST_THE_LEASE);
         let state = bench.state(child).replace("works on", "stands still");
-        let number = shell.send("fg");
-        shell.keys("\n");
+        let number = shell.go_on_with(child, "\n");
         format!("$? is {stopped}; {state}; then $? is {}", shell.code(number))
     }),
     ("reads the terminal in the background, then fg", |bench| {
         let mut shell = bench.terminal();
         shell.run("$W sh -c 'echo $$ > child; read line; exit 3' &");
+        let child = bench.child();
         shell.run("until jobs | grep -q Stopped; do sleep 0.05; done");
-        let number = shell.send("fg");
-        shell.keys("\n");
+        let number = shell.go_on_with(child, "\n");
         format!("stopped, then $? is {}", shell.code(number))
     }),
     ("reads /dev/tty with a pipe for stdin", |bench| {

@@ -4,10 +4,11 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use nix::pty::openpty;
 
-use crate::running::eventually;
+use crate::running::{eventually, state_of};
 use crate::sandbox::Sandbox;
 
 /// An interactive shell at a terminal of its own, with job control, to which a test sends keys.
@@ -75,6 +76,17 @@ impl Shell {
         self.prompts += 1;
         self.keys(&format!("{line}\n"));
         self.prompts
+    }
+
+    /// Lets the last job that was stopped go on in the foreground, and presses keys that `reader` of it reads. Returns the number
+    /// for [`code`](Self::code).
+    pub(crate) fn go_on_with(&mut self, reader: i32, keys: &str) -> u32 {
+        let number = self.send("fg");
+        eventually("it goes on", || (state_of(reader) != Some('T')).then_some(()));
+        // Of a job that has ended before it waits for it, bash knows no exit code.
+        thread::sleep(Duration::from_millis(300));
+        self.keys(keys);
+        number
     }
 
     /// Waits until the shell prompts after that line, which has ended or was stopped, and returns what `$?` is.

@@ -23,6 +23,12 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
     }
 }
 
+/// `T` for a process that is stopped; `None` if there is none.
+pub(crate) fn state_of(pid: i32) -> Option<char> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    line.rsplit_once(") ")?.1.chars().next()
+}
+
 /// A process that was started. Its output goes to files, so that a stray descendant cannot keep a reader waiting.
 /// Dropped before its end, it is killed.
 #[derive(Debug)]
