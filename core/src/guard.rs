@@ -213,12 +213,13 @@ impl Guard {
             }
             Ok(deleted) => {
                 self.released = true;
-                let reason = match deleted {
-                    Deleted::Already => LostReason::ReleasedByForce,
-                    _ if self.holding.lose_if_over(self.now()) => LostReason::Expired,
-                    _ => self.engine().why_lost(&self.holding).await,
-                };
-                self.holding.lose(reason);
+                self.holding.lose_if_over(self.now());
+                if self.lost_reason().is_none() {
+                    self.holding.lose(match deleted {
+                        Deleted::Already => LostReason::ReleasedByForce,
+                        _ => self.engine().why_lost(&self.holding).await,
+                    });
+                }
                 Err(self.lost_error())
             }
             Err(error) => Err(Error::store(self.lock_id(), Action::Release, error)),
@@ -228,13 +229,15 @@ impl Guard {
     /// Converts the answer of a store that has verified this lock inside a transaction. For implementors of `verify_in`.
     ///
     /// # Errors
-    /// [`Error::Lost`] with [`LostReason::Expired`] if the store found no lease of this guard: it does not know the exact
-    /// reason. [`Error::Store`] if the store failed.
+    /// [`Error::Lost`] if the store found no lease of this guard: with [`LostReason::Missing`] if it should not have ended yet.
+    /// Why it has is then found out, for [`lost`](Self::lost) and [`release`](Self::release). [`Error::Store`] if the store failed.
     pub fn verified(&self, answer: Result<Option<Fence>, StoreError>) -> Result<Fence, Error> {
         match answer {
             Ok(Some(fence)) => Ok(fence),
             Ok(None) => {
-                self.holding.lose(LostReason::Expired);
+                if !self.holding.lose_if_over(self.now()) {
+                    self.engine().not_held(&self.holding);
+                }
                 Err(self.lost_error())
             }
             Err(error) => Err(Error::store(self.lock_id(), Action::Verify, error)),
@@ -250,7 +253,8 @@ impl Guard {
 
     /// The error of a lock that was lost, with the first reason that is known.
     fn lost_error(&self) -> Error {
-        let reason = self.lost_reason().unwrap_or(LostReason::Expired);
+        // As long as it is being found out, the store has no such lease.
+        let reason = self.lost_reason().unwrap_or(LostReason::Missing);
         Error::Lost { lock_id: self.lock_id().clone(), reason }
     }
 

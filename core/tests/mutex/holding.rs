@@ -116,6 +116,20 @@ async fn an_extension_tells_why_the_lock_was_lost() {
 }
 
 #[tokio::test]
+async fn a_release_after_a_failed_verification_tells_why_the_lock_was_lost() {
+    let store = Flaky::new();
+    let mutex = store.mutex();
+    let guard = mutex.lock("job").acquire().await.unwrap();
+    assert!(mutex.force_release("job").await.unwrap());
+    let error = guard.verified(Ok(None)).unwrap_err();
+    let Error::Lost { reason, .. } = error else { panic!("{error:?}") };
+    assert!(matches!(reason, LostReason::Missing | LostReason::ReleasedByForce), "{reason:?}");
+    assert!(!guard.is_valid());
+    let error = guard.release().await.unwrap_err();
+    assert!(matches!(error, Error::Lost { reason: LostReason::ReleasedByForce, .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn releasing_tells_whether_the_lock_was_kept() {
     let store = Flaky::new();
     let mutex = store.mutex();
