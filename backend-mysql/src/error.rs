@@ -121,9 +121,10 @@ fn of_server(code: u16) -> (Kind, &'static str) {
             (Kind::Config, "the database server refused the login; check user, password and database")
         }
         1049 => (Kind::Config, "there is no such database on the server; create it first"),
-        1142 | 1143 | 1227 => {
-            (Kind::Config, "the user lacks a right; grant SELECT, INSERT and UPDATE on the table of locks")
-        }
+        1142 | 1143 | 1227 => (
+            Kind::Config,
+            "the user lacks a right; grant SELECT, INSERT and UPDATE on the table of locks, and DELETE to purge",
+        ),
         1665 => (Kind::Config, "binlog_format is STATEMENT, which cannot record locks; set it to ROW or MIXED"),
         _ => (Kind::Other, "the database server could not do what it was asked"),
     }

@@ -35,7 +35,7 @@ impl LockStore for PostgresStore {
         let answer = self.shared.client.run(&self.shared.sql.purge, vec![Value::Number(older_than_us)]).await;
         let answer = answer.map_err(|error| {
             explain_right(error, || {
-                "purging needs a right that nothing else does; grant DELETE on the table".to_owned()
+                "PostgreSQL refused a right; to purge, grant SELECT, UPDATE and DELETE on the table".to_owned()
             })
         })?;
         let purged: i64 = answer.rows.first().map_or(Ok(0), |row| read(row, 0))?;
@@ -43,13 +43,13 @@ impl LockStore for PostgresStore {
     }
 
     async fn find(&self, lock_id: &LockId) -> Result<Option<LockRow>, StoreError> {
-        let answer = self.shared.client.run(&self.shared.sql.find, vec![id(lock_id)]).await?;
+        let answer = self.shared.client.run(&self.shared.sql.find, vec![id(lock_id)]).await.map_err(unreadable)?;
         answer.rows.first().map(|row| read_row(row, 0)).transpose()
     }
 
     async fn list(&self, filter: &ListFilter) -> Result<Vec<LockRow>, StoreError> {
         let sql = if filter.include_free { &self.shared.sql.list_all } else { &self.shared.sql.list_taken };
-        let answer = self.shared.client.run(sql, Vec::new()).await?;
+        let answer = self.shared.client.run(sql, Vec::new()).await.map_err(unreadable)?;
         answer.rows.iter().map(|row| read_row(row, 0)).collect()
     }
 
@@ -246,6 +246,12 @@ fn read_deleted(found: Found) -> Result<Deleted, StoreError> {
 
 fn busy() -> StoreError {
     StoreError::new(Kind::Busy, "another transaction has the row of the lock locked; try again")
+}
+
+fn unreadable(error: StoreError) -> StoreError {
+    explain_right(error, || {
+        "PostgreSQL refused a right; to read the locks, grant SELECT on the table, and USAGE on its schema".to_owned()
+    })
 }
 
 fn unknown_delete() -> StoreError {
