@@ -10,7 +10,7 @@ use crate::print;
 
 /// Runs commands under a lock in a database, so that they do not overlap, on one machine or many.
 #[derive(Debug, Parser)]
-#[command(name = "db-mutex", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "db-mutex", version, max_term_width = 100)]
 #[command(after_help = help::MAIN)]
 pub(crate) struct Cli {
     #[arg(
@@ -34,7 +34,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a command under a lock
     Run(RunArgs),
-    /// List the locks that are held
+    /// List the locks that are held, or resting until --hold-at-least is over
     List(ListArgs),
     /// Show who holds a lock, or who held it last
     Show(ShowArgs),
@@ -193,7 +193,7 @@ pub(crate) struct ManArgs {
     /// The command to document [default: db-mutex itself]
     #[arg(value_name = "COMMAND")]
     pub(crate) about: Option<String>,
-    /// Write all pages into this folder instead
+    /// Write all pages into this folder instead, and create it if it is missing
     #[arg(long, value_name = "DIR", conflicts_with = "about")]
     pub(crate) dir: Option<PathBuf>,
 }

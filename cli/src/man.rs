@@ -27,6 +27,8 @@ pub(crate) fn man(args: &ManArgs) -> Result<u8, Failure> {
 }
 
 fn write_all(folder: &Path, pages: &[(String, String)]) -> Result<(), Failure> {
+    fs::create_dir_all(folder)
+        .map_err(|error| Failure::new(FAILED, format!("cannot create the folder {folder:?}: {error}")))?;
     for (name, page) in pages {
         let file = folder.join(format!("{name}.1"));
         fs::write(&file, page).map_err(|error| Failure::new(FAILED, format!("cannot write {file:?}: {error}")))?;
@@ -39,10 +41,15 @@ fn pages() -> Result<Vec<(String, String)>, Failure> {
     let mut main = Cli::command();
     main.build();
     let mut pages = vec![page("db-mutex", &main, &main)?];
-    for command in main.get_subcommands() {
+    for command in commands(&main) {
         pages.push(page(&format!("db-mutex-{}", command.get_name()), command, &main)?);
     }
     Ok(pages)
+}
+
+/// All but `help`, which the pages are instead of.
+fn commands(main: &Command) -> impl Iterator<Item = &Command> {
+    main.get_subcommands().filter(|command| command.get_name() != "help")
 }
 
 fn page(name: &str, command: &Command, main: &Command) -> Result<(String, String), Failure> {
@@ -110,7 +117,7 @@ fn sections(notes: &str) -> Vec<(&'static str, Vec<&str>)> {
 }
 
 fn see_also(name: &str, main: &Command) -> Roff {
-    let others = main.get_subcommands().map(|command| format!("db-mutex-{}", command.get_name()));
+    let others = commands(main).map(|command| format!("db-mutex-{}", command.get_name()));
     let others = std::iter::once("db-mutex".to_owned()).chain(others).filter(|other| other != name);
     let mut line = Vec::new();
     for other in others {

@@ -13,7 +13,7 @@ use crate::signals::Signals;
 pub(crate) const SETTLE: Duration = Duration::from_secs(5);
 
 /// How long a release may take before a signal ends it.
-const AT_ONCE: Duration = Duration::from_secs(1);
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// How a release went.
 pub(crate) enum Released {

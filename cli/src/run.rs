@@ -16,7 +16,7 @@ use crate::keeper::{Keeper, Plan, Report, Status, Witness};
 use crate::place::Place;
 use crate::print;
 use crate::program::Program;
-use crate::release::{Released, SETTLE, release, settle};
+use crate::release::{AT_ONCE, Released, SETTLE, release, settle};
 use crate::signals::{Blocked, Signals, die_of};
 use crate::supervise::{Notice, Outcome, Supervision};
 use crate::terminal::{Terminal, is_at_terminal};
@@ -198,12 +198,14 @@ async fn end(
                 }
             }
         }
-        Outcome::Ended { left } => {
+        Outcome::Ended { was_stopped, left } => {
             if !left.is_empty() {
                 print::note(&format!("{} could not be ended; is it another user's?", left.join(", ")));
             }
             let reason = guard.lost_reason();
-            release(mutex, guard, SETTLE, signals).await;
+            // If the database is away, it has not long to come back: the lease ends in any case.
+            let is_away = reason == Some(LostReason::StoreUnreachable);
+            release(mutex, guard, if is_away { AT_ONCE } else { SETTLE }, signals).await;
             Err(lost(match reason {
                 Some(
                     reason @ (LostReason::TakenOver
@@ -212,6 +214,7 @@ async fn end(
                     | LostReason::StoreUnreachable),
                 ) => format!("{reason}, and the command was ended"),
                 _ if args.no_renew => "its ttl was over, and the command was ended; give a longer --ttl".into(),
+                _ if was_stopped => "db-mutex was stopped past its lease, and the command was ended".into(),
                 _ => "its lease could not be renewed, and the command was ended".into(),
             }))
         }

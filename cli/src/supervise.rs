@@ -49,6 +49,8 @@ pub(crate) enum Outcome {
     },
     /// The lock was lost, or about to be.
     Ended {
+        /// Whether db-mutex was stopped, or the machine suspended, for so long that it could not renew the lease in time.
+        was_stopped: bool,
         /// The processes that could not be terminated.
         left: Vec<String>,
     },
@@ -94,13 +96,15 @@ impl Supervision<'_> {
         in_terminal: bool,
     ) -> Outcome {
         let mut sent = self.deadline();
-        let mut is_lost = false;
+        let (mut is_lost, mut was_stopped) = (false, false);
         let mut ticks = interval(self.interval());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let report = loop {
+            let late = BootTime::now().after(3 * self.interval());
             tokio::select! {
                 biased;
                 _ = ticks.tick(), if !is_lost => {
+                    was_stopped |= late < BootTime::now();
                     let deadline = self.deadline();
                     if deadline.kill_at > sent.kill_at.after(Duration::from_millis(1)) {
                         sent = deadline;
@@ -123,7 +127,7 @@ impl Supervision<'_> {
         };
         let outcome = match report {
             Ok(Some(Report::Ended { status, by_keeper: false, left })) => Outcome::ByItself { status, left },
-            Ok(Some(Report::Ended { left, .. })) => Outcome::Ended { left },
+            Ok(Some(Report::Ended { left, .. })) => Outcome::Ended { was_stopped, left },
             Ok(Some(Report::TooLate)) => Outcome::TooLate,
             Ok(Some(Report::NotStarted(why))) => Outcome::NotStarted(why),
             Ok(Some(Report::Ready) | None) | Err(_) => {

@@ -28,6 +28,18 @@ fn the_help_of_run_is_grouped_and_has_examples() {
 }
 
 #[test]
+fn help_is_a_command_too() {
+    let sandbox = Sandbox::new();
+    for (words, option) in [(["help", "run"], ["run", "--help"]), (["help", "list"], ["list", "--help"])] {
+        let help = sandbox.run(words);
+        assert_eq!((help.code(), &*help.stderr), (Some(0), ""));
+        assert!(help.stdout.contains("Usage: db-mutex "), "{help:?}");
+        assert_eq!(help.stdout, sandbox.run(option).stdout);
+    }
+    assert!(sandbox.run(["help", "nonsense"]).assert_refusal(64).contains("nonsense"));
+}
+
+#[test]
 fn options_of_the_database_may_follow_the_command() {
     let sandbox = Sandbox::new();
     sandbox.run(["run", "--url", "sqlite:a.db", "--table", "ours", "job", "--", "true"]).assert_silent_success();
@@ -38,8 +50,9 @@ fn options_of_the_database_may_follow_the_command() {
 #[test]
 fn each_command_has_a_page() {
     let sandbox = Sandbox::new();
-    std::fs::create_dir(sandbox.path("man")).unwrap();
-    sandbox.run(["man", "--dir", "man"]).assert_silent_success();
+    for folder in ["man", "man", "not/there/yet"] {
+        sandbox.run(["man", "--dir", folder]).assert_silent_success();
+    }
     let main = sandbox.run(["man"]);
     assert_eq!(main.stdout, sandbox.read("man/db-mutex.1"));
     for command in COMMANDS {
@@ -62,7 +75,8 @@ fn each_command_has_a_page() {
 fn a_page_that_there_is_not_is_refused() {
     let sandbox = Sandbox::new();
     assert!(sandbox.run(["man", "nonsense"]).assert_refusal(64).contains("run, list, show"));
-    assert!(sandbox.run(["man", "--dir", "absent"]).assert_refusal(125).contains("absent"));
+    sandbox.write("file", "");
+    assert!(sandbox.run(["man", "--dir", "file"]).assert_refusal(125).contains("file"));
 }
 
 #[test]
