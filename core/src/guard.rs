@@ -235,10 +235,12 @@ impl Guard {
         match answer {
             Ok(Some(fence)) => Ok(fence),
             Ok(None) => {
-                if !self.holding.lose_if_over(self.now()) {
+                let is_over = self.holding.lose_if_over(self.now());
+                let error = self.lost_error();
+                if !is_over {
                     self.engine().not_held(&self.holding);
                 }
-                Err(self.lost_error())
+                Err(error)
             }
             Err(error) => Err(Error::store(self.lock_id(), Action::Verify, error)),
         }

@@ -11,7 +11,8 @@ pub enum LostReason {
     /// Another owner has the lock.
     TakenOver,
     /// The store has no such lease, although it had not ended. A failover has lost the grant, or the store's name now leads
-    /// to another database. Another owner may be granted the lock.
+    /// to another database. Another owner may be granted the lock. An error of a verification has this reason as long as the
+    /// true one is not known.
     Missing,
     /// It was released by force, or through another guard with the same owner token.
     ReleasedByForce,

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! held: verified and committed
-//! lost: lock `report` was lost: its lease expired; work under it may have overlapped a successor's
+//! lost: lock `report` was lost: the database no longer has it; work under it may have overlapped a successor's
 //! lost in between: the first run still saw the lock, the second did not
 //! ```
 
