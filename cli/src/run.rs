@@ -203,9 +203,9 @@ async fn end(
                 print::note(&format!("{} could not be ended; is it another user's?", left.join(", ")));
             }
             let reason = guard.lost_reason();
-            // If the database is away, it has not long to come back: the lease ends in any case.
-            let is_away = reason == Some(LostReason::StoreUnreachable);
-            release(mutex, guard, if is_away { AT_ONCE } else { SETTLE }, signals).await;
+            // If the database is away, it has not long to come back: once the lease is over, a release changes nothing.
+            let limit = guard.remaining().map_or(SETTLE, |left| SETTLE.min(left + AT_ONCE));
+            release(mutex, guard, limit, signals).await;
             Err(lost(match reason {
                 Some(
                     reason @ (LostReason::TakenOver
